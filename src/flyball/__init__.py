@@ -1,0 +1,141 @@
+"""flyball: the governor for machine-learning applications.
+
+Declare an application once, in one typed Python file; flyball takes it from raw data to a served, watched and
+self-correcting model. Everything a user writes is named here, and each name is loaded when it is first used: importing
+flyball loads none of the heavy libraries.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from flyball._kernel.conditions import (
+        Condition,
+        Metric,
+        accuracy,
+        average_precision,
+        brier,
+        calibration_error,
+        champion,
+        error_rate,
+        log_loss,
+        mean_absolute_error,
+        model_latency,
+        p99_latency,
+        r2,
+        roc_auc,
+        root_mean_squared_error,
+    )
+    from flyball._kernel.durations import days, hours, minutes, ms, seconds
+    from flyball._kernel.errors import (
+        AdapterError,
+        Bug,
+        DataError,
+        DeclarationError,
+        FlyballError,
+        GateError,
+        StateError,
+    )
+    from flyball.app import App
+    from flyball.data.contract import Contract, before, event_time, outcome, outcome_time, personal, protected
+    from flyball.data.source import files
+    from flyball.learn.features.declare import features, latest, window
+    from flyball.learn.model import Params, between, model
+    from flyball.learn.search import by_time, search
+    from flyball.release.policy import Release, canary, shadow
+    from flyball.runtime import Placement, Session, open  # noqa: A004 - fb.open, as in io.open
+    from flyball.watch.monitor import Monitor, at_most, breach, every, psi
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "_kernel.conditions": (
+        "Condition Metric accuracy average_precision brier calibration_error champion error_rate log_loss "
+        "mean_absolute_error model_latency p99_latency r2 roc_auc root_mean_squared_error"
+    ),
+    "_kernel.durations": "days hours minutes ms seconds",
+    "_kernel.errors": "AdapterError Bug DataError DeclarationError FlyballError GateError StateError",
+    "app": "App",
+    "data.contract": "Contract before event_time outcome outcome_time personal protected",
+    "data.source": "files",
+    "learn.features.declare": "features latest window",
+    "learn.model": "Params between model",
+    "learn.search": "by_time search",
+    "release.policy": "Release canary shadow",
+    "runtime": "Placement Session open",
+    "watch.monitor": "Monitor at_most breach every psi",
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
+
+__all__ = [
+    "AdapterError",
+    "App",
+    "Bug",
+    "Condition",
+    "Contract",
+    "DataError",
+    "DeclarationError",
+    "FlyballError",
+    "GateError",
+    "Metric",
+    "Monitor",
+    "Params",
+    "Placement",
+    "Release",
+    "Session",
+    "StateError",
+    "accuracy",
+    "at_most",
+    "average_precision",
+    "before",
+    "between",
+    "breach",
+    "brier",
+    "by_time",
+    "calibration_error",
+    "canary",
+    "champion",
+    "days",
+    "error_rate",
+    "event_time",
+    "every",
+    "features",
+    "files",
+    "hours",
+    "latest",
+    "log_loss",
+    "mean_absolute_error",
+    "minutes",
+    "model",
+    "model_latency",
+    "ms",
+    "open",
+    "outcome",
+    "outcome_time",
+    "p99_latency",
+    "personal",
+    "protected",
+    "psi",
+    "r2",
+    "roc_auc",
+    "root_mean_squared_error",
+    "search",
+    "seconds",
+    "shadow",
+    "window",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module 'flyball' has no attribute {name!r}")
+    value = getattr(import_module(f"flyball.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

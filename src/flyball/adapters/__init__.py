@@ -1,0 +1,1 @@
+"""The world, one folder each, ignorant of one another."""

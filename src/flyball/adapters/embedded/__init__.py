@@ -1,0 +1,1 @@
+"""One machine: SQLite, files, processes. The default, and first class."""

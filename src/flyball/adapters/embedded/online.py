@@ -1,0 +1,267 @@
+"""Online features in one SQLite file, beside the facts: one process at a time writes, any number read.
+
+Everything in it is derived from tables, and each series' position commits with its content. So a commit need not be on
+disk when it returns (`synchronous=NORMAL`): what a power cut takes is applied again. A file of an earlier format is
+emptied, and filled anew.
+
+Totals may need 128 bits and SQLite has 64: beyond them an integer is kept as text, in columns without a type.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from pathlib import Path
+from threading import Event
+from time import perf_counter
+from types import TracebackType
+from typing import Any, Final
+
+from flyball._kernel.errors import AdapterError, RetryableError, StateError
+from flyball.learn.features import online
+from flyball.learn.features.online import Change, EntityValue, Version
+
+FORMAT: Final = 1
+PATIENCE: Final = 10.0
+"""Seconds that a write waits for another process's."""
+
+_BUSY, _LOCKED, _FULL = 5, 6, 13
+_SCHEMA: Final = (
+    "CREATE TABLE series (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, position INTEGER NOT NULL)",
+    """CREATE TABLE versions (
+        series INTEGER NOT NULL, key BLOB NOT NULL, known INTEGER NOT NULL, batch INTEGER NOT NULL,
+        until INTEGER NOT NULL, entity, event INTEGER, settled INTEGER NOT NULL, value,
+        PRIMARY KEY (series, key, known, batch)) WITHOUT ROWID""",
+    """CREATE INDEX versions_by_event ON versions (series, entity, event, known, batch, key)
+        WHERE event IS NOT NULL""",
+    """CREATE TABLE steps (
+        series INTEGER NOT NULL, span INTEGER NOT NULL, entity NOT NULL, at INTEGER NOT NULL, n INTEGER NOT NULL,
+        total NOT NULL, PRIMARY KEY (series, span, entity, at)) WITHOUT ROWID""",
+)
+_COLUMNS: Final = "key, known, batch, until, entity, event, settled, value"
+_CHAIN: Final = f"SELECT {_COLUMNS} FROM versions WHERE series = ? AND key = ? ORDER BY known, batch"
+_TOTAL: Final = """SELECT n, total FROM steps WHERE series = ? AND span = ? AND entity = ? AND at < ?
+    ORDER BY at DESC LIMIT 1"""
+_TAIL: Final = """SELECT at, n, total FROM steps WHERE series = ?1 AND span = ?2 AND entity = ?3 AND at >= ifnull(
+    (SELECT max(at) FROM steps WHERE series = ?1 AND span = ?2 AND entity = ?3 AND at < ?4), ?4) ORDER BY at"""
+_LATEST: Final = f"""SELECT {_COLUMNS} FROM versions
+    WHERE series = ? AND entity = ? AND event < ? AND known < ? AND until >= ? AND key <> ?
+    ORDER BY event DESC, known DESC, batch DESC, key DESC LIMIT 1"""
+
+
+class SqlOnline:
+    """A store of series in a SQLite file, for any number of threads: each has a connection of its own.
+
+    Args:
+        place: the path of the file, created with mode 0600 where missing.
+        patience: seconds to wait for another process's write.
+
+    Raises:
+        StateError: `store-is-newer`.
+        AdapterError: `store-unusable`; from every method, where SQLite fails.
+        RetryableError: `store-busy`, `disk-full`, from every method.
+    """
+
+    def __init__(self, place: str | Path, patience: float = PATIENCE) -> None:
+        self._place, self._patience = Path(place), patience
+        self._own = threading.local()
+        self._opened: list[sqlite3.Connection] = []
+        try:
+            self._place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with suppress(FileExistsError):
+                os.close(os.open(self._place, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        except OSError as error:
+            raise _named(self._place, error) from error
+        with self._state("BEGIN IMMEDIATE") as state:
+            _prepare(state, self._place)
+
+    def position(self, series: str) -> int | None:
+        """The last batch that a series holds; None if there is no such series."""
+        with self._state() as state:
+            found = state.run("SELECT position FROM series WHERE name = ?", (series,)).fetchone()
+        return None if found is None else int(found[0])
+
+    def view(self) -> _State:
+        """The state as of now: one snapshot for all that is looked up in it."""
+        return self._state()
+
+    def commit(self, changes: Sequence[Change]) -> None:
+        """Apply all changes in one transaction; see `Online`."""
+        with self._state("BEGIN IMMEDIATE") as state:
+            for change in changes:
+                found = state.run("SELECT position FROM series WHERE name = ?", (change.series,)).fetchone()
+                online.expected(change, None if found is None else int(found[0]))
+                state.run(
+                    "INSERT INTO series (name, position) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET position = ?2",
+                    (change.series, change.position),
+                )
+                series = state.id(change.series)
+                state.many(
+                    "INSERT OR REPLACE INTO versions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    ((series, *v[:7], _stored(v.value)) for v in change.versions),
+                )
+                state.many(
+                    "INSERT OR REPLACE INTO steps VALUES (?, ?, ?, ?, ?, ?)",
+                    ((series, s.span, s.entity, s.at, s.n, _stored(s.total)) for s in change.steps),
+                )
+
+    def keep(self, series: Collection[str]) -> None:
+        """Drop every other series; also those that other processes still read."""
+        with self._state("BEGIN IMMEDIATE") as state:
+            for id_, name in state.run("SELECT id, name FROM series").fetchall():
+                if name not in series:
+                    for statement in ("versions WHERE series", "steps WHERE series", "series WHERE id"):
+                        state.run(f"DELETE FROM {statement} = ?", (id_,))
+
+    def close(self) -> None:
+        """Close the connections of all threads."""
+        while self._opened:
+            self._opened.pop().close()
+        self._own = threading.local()
+
+    def _state(self, begin: str = "BEGIN") -> _State:
+        state: _State | None = getattr(self._own, "state", None)
+        if state is None:
+            try:
+                connection = _connect(self._place, self._patience)
+            except sqlite3.Error as error:
+                raise _named(self._place, error) from error
+            self._opened.append(connection)
+            state = self._own.state = _State(self._place, connection)
+        state.begin = begin
+        return state
+
+
+class _State:
+    """The transactions of one thread, one after another, as contexts; and what is read in each."""
+
+    def __init__(self, place: Path, connection: sqlite3.Connection) -> None:
+        self.begin = "BEGIN"
+        self.run, self.many = connection.execute, connection.executemany
+        self._place = place
+        self._ids: dict[str, int] = {}
+
+    def __enter__(self) -> _State:
+        try:
+            self.run(self.begin)
+        except sqlite3.Error as error:
+            raise _named(self._place, error) from error
+        return self
+
+    def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> None:
+        if error is None:
+            try:
+                self.run("COMMIT")
+            except sqlite3.Error as failure:
+                error = failure
+            else:
+                return
+        # Some failures (a full disk) end the transaction by themselves; a number that was given in it is void.
+        with suppress(sqlite3.Error):
+            self.run("ROLLBACK")
+        self._ids.clear()
+        if isinstance(error, sqlite3.Error):
+            raise _named(self._place, error) from error
+
+    def id(self, series: str) -> int:
+        """The number of a series; -1, under which nothing is stored, if there is none. Numbers are never used again."""
+        found = self._ids.get(series)
+        if found is None:
+            row = self.run("SELECT id FROM series WHERE name = ?", (series,)).fetchone()
+            if row is None:
+                return -1
+            found = self._ids[series] = int(row[0])
+        return found
+
+    def chain(self, series: str, key: bytes) -> Sequence[Version]:
+        """The versions of a key, by (known, batch)."""
+        return [_version(row) for row in self.run(_CHAIN, (self.id(series), key))]
+
+    def total(self, series: str, span: int, entity: EntityValue, before: int) -> tuple[int, int]:
+        """Count and total of the last step before a moment."""
+        found = self.run(_TOTAL, (self.id(series), span, entity, before)).fetchone()
+        return (found[0], int(found[1])) if found is not None else (0, 0)
+
+    def tail(self, series: str, span: int, entity: EntityValue, since: int) -> Sequence[tuple[int, int, int]]:
+        """The last step before a moment and all from then on."""
+        found = self.run(_TAIL, (self.id(series), span, entity, since))
+        return [(at, n, int(total)) for at, n, total in found]
+
+    def latest(self, series: str, entity: EntityValue, asked: int, below: int, own: bytes) -> Version | None:
+        """The version with the greatest rank that is current; see `View`."""
+        found = self.run(_LATEST, (self.id(series), entity, below, asked, asked, own)).fetchone()
+        return None if found is None else _version(found)
+
+
+def _version(row: tuple[Any, ...]) -> Version:
+    return Version._make(row if not isinstance(row[7], str) else (*row[:7], int(row[7])))
+
+
+def _stored(value: int | bytes | None) -> int | bytes | str | None:
+    return str(value) if isinstance(value, int) and not -(2**63) <= value < 2**63 else value
+
+
+def _connect(place: Path, patience: float) -> sqlite3.Connection:
+    connection = sqlite3.connect(place, patience, isolation_level=None, check_same_thread=False)
+    end = perf_counter() + patience
+    while True:
+        # Where several processes open a new file at once, SQLite refuses the switch at once instead of waiting for it.
+        try:
+            connection.execute("PRAGMA journal_mode=WAL").fetchone()
+            break
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != _BUSY or perf_counter() > end:
+                connection.close()
+                raise
+        except sqlite3.Error:
+            connection.close()
+            raise
+        Event().wait(0.01)
+    connection.execute("PRAGMA synchronous=NORMAL")
+    connection.execute("PRAGMA trusted_schema=OFF")
+    return connection
+
+
+def _prepare(state: _State, place: Path) -> None:
+    """Bring a file to this format."""
+    found = state.run("PRAGMA user_version").fetchone()[0]
+    if found > FORMAT:
+        raise StateError(
+            "store-is-newer",
+            f"{place} was written by a later release (format {found}, this one knows {FORMAT})",
+            why="It cannot be read, and would be lost if it were emptied.",
+            next="use that release, or move the file away: it is filled anew from the tables",
+        )
+    if found < FORMAT:
+        for table in ("series", "versions", "steps"):
+            state.run(f"DROP TABLE IF EXISTS {table}")
+        for statement in _SCHEMA:
+            state.run(statement)
+        state.run(f"PRAGMA user_version = {FORMAT}")
+
+
+def _named(place: Path, error: sqlite3.Error | OSError) -> AdapterError:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in (_BUSY, _LOCKED):
+        return RetryableError(
+            "store-busy",
+            f"{place} is locked by another process",
+            why=str(error),
+            next="try again; if it lasts, find the process with `fuser` or `lsof` on that file",
+        )
+    if code == _FULL:
+        return RetryableError(
+            "disk-full",
+            f"There is no room left to write {place}",
+            why=str(error),
+            next="free space on that disk and try again; nothing was written",
+        )
+    return AdapterError(
+        "store-unusable",
+        f"{place} cannot be used as a store of features",
+        why=str(error),
+        next="check the path and its permissions; a damaged file may be deleted, and is filled anew from the tables",
+    )

@@ -1,0 +1,158 @@
+"""The journal in memory: every answer is committed when it is recorded, and numbers are reserved as on a disk.
+
+Many recorders may share one journal. `image()` is what a crash at this moment would leave, for those who rehearse one.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping
+
+import msgspec
+
+from flyball._kernel import facts, ids
+from flyball._kernel.clock import Clock, micros
+from flyball._kernel.errors import StateError
+from flyball.serve import journal
+from flyball.serve.journal import Answer, Deliver, Done, Entry, Header, Recovery, Segment, Settings
+
+_OVERHEAD = 200
+
+
+class _Kept:
+    """One segment: its answers carry the numbers from `segment.first` on, without a gap."""
+
+    def __init__(self, segment: Segment, header: Header, bound: int) -> None:
+        self.segment, self.header, self.bound = segment, header, bound
+        self.answers: list[tuple[Answer, bytes]] = []
+        self.size = 0
+        self.closed = False
+
+    @property
+    def last(self) -> int:
+        return self.segment.first + len(self.answers) - 1
+
+    def close(self) -> None:
+        self.closed, self.bound = True, self.last
+
+    def entry(self, seq: int) -> Entry:
+        answer, body = self.answers[seq - self.segment.first]
+        inputs, features = journal.unpack(body)
+        own = {"app": self.header.app, "process": self.segment.process, "segment": str(self.segment), "seq": seq}
+        return Entry(**{**msgspec.structs.asdict(answer), "inputs": inputs, "features": features, **own})
+
+    def account(self, end: float) -> Recovery:
+        recorded = [(self.segment.first, self.last)] if self.answers else []
+        return Recovery(
+            segment=str(self.segment),
+            header=self.header,
+            closed=self.closed,
+            recorded=len(self.answers),
+            refused=0,
+            gaps=journal.gaps(self.segment.first, int(min(self.bound, end)), recorded),
+        )
+
+
+class MemoryJournal:
+    """See `serve.journal.Journal`."""
+
+    def __init__(self, clock: Clock, settings: Settings | None = None) -> None:
+        self._clock = clock
+        self._settings = settings or Settings()
+        self._kept: dict[Segment, _Kept] = {}
+        self._living: set[str] = set()
+
+    def open(
+        self,
+        app: str,
+        *,
+        head: Callable[[], facts.Head] = lambda: facts.START,
+        deliver: Deliver = journal.at_once,
+    ) -> MemoryRecorder:
+        """Begin to record."""
+        process = ids.uuid7(self._clock.now())
+
+        def create(first: int) -> _Kept:
+            header = Header(format=journal.FORMAT, app=app, durability=self._settings.durability, head=head())
+            segment = Segment(process, first, micros(self._clock.now()))
+            return self._kept.setdefault(segment, _Kept(segment, header, first - 1 + self._settings.block))
+
+        self._living.add(process)
+        return MemoryRecorder(create, self._settings, self._clock, deliver, lambda: self._living.discard(process))
+
+    def find(self, prediction: str) -> Entry | None:
+        """The answer with that id."""
+        wanted = journal.packed(prediction)
+        for segment in journal.likely(list(self._kept), wanted) if wanted is not None else ():
+            for n, (answer, _) in enumerate(self._kept[segment].answers):
+                if journal.packed(answer.id) == wanted:
+                    return self._kept[segment].entry(segment.first + n)
+        return None
+
+    def read(self, after: Mapping[str, int] | None = None) -> Iterator[Entry]:
+        """Committed answers, in order."""
+        cursor = after or {}
+        for segment, _ in journal.ends(list(self._kept)):
+            kept = self._kept[segment]
+            for seq in range(max(segment.first, cursor.get(segment.process, 0) + 1), kept.last + 1):
+                yield kept.entry(seq)
+
+    def recover(self) -> list[Recovery]:
+        """The account of every segment that is over."""
+        over = ((self._kept[segment], end) for segment, end in journal.ends(list(self._kept)))
+        return [kept.account(end) for kept, end in over if kept.closed or kept.segment.process not in self._living]
+
+    def image(self) -> MemoryJournal:
+        """What a crash at this moment would leave."""
+        left = MemoryJournal(self._clock, self._settings)
+        for segment, kept in self._kept.items():
+            copy = left._kept[segment] = _Kept(segment, kept.header, kept.bound)
+            copy.answers, copy.size, copy.closed = list(kept.answers), kept.size, kept.closed
+        return left
+
+
+class MemoryRecorder:
+    """See `serve.journal.Recorder`."""
+
+    def __init__(
+        self,
+        create: Callable[[int], _Kept],
+        settings: Settings,
+        clock: Clock,
+        deliver: Deliver,
+        release: Callable[[], None],
+    ) -> None:
+        self._create, self._settings, self._clock = create, settings, clock
+        self._deliver, self._release = deliver, release
+        self._at, self._opened = create(1), clock.monotonic()
+        self._closed = False
+
+    @property
+    def process(self) -> str:
+        """The identity of this recorder."""
+        return self._at.segment.process
+
+    def record(self, answer: Answer, done: Done | None = None) -> int:
+        """Number `answer` and keep it."""
+        body = journal.pack(answer)
+        if self._closed:
+            raise StateError("journal-closed", "This recorder takes no more answers", next="open another one")
+        at, now = self._at, self._clock.monotonic()
+        if self._settings.full(len(at.answers), at.size, now - self._opened):
+            self._at, self._opened = self._create(at.last + 1), now
+            at.close()
+            at = self._at
+        at.answers.append((answer, body))
+        at.size += len(body) + _OVERHEAD
+        at.bound = journal.reserve(at.last, at.bound, self._settings.block)
+        if done is not None:
+            tell = functools.partial(journal.tell, [done], None)
+            tell() if self._settings.durability == "interval" else self._deliver(tell)
+        return at.last
+
+    def close(self) -> None:
+        """End the segment."""
+        if not self._closed:
+            self._closed = True
+            self._at.close()
+            self._release()

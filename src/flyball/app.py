@@ -1,0 +1,193 @@
+"""An application: one immutable value that holds every declaration and checks that they fit together.
+
+It is a value, not a registry: importing the app file runs nothing and registers nothing, and two apps that say the same are
+equal. Where it runs (placement) is told elsewhere and is no part of it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from flyball._kernel import place
+from flyball._kernel.conditions import Condition
+from flyball._kernel.errors import DeclarationError
+from flyball._kernel.place import Place
+from flyball.data import contract
+from flyball.data.contract import Contract
+from flyball.data.source import Source
+from flyball.learn import gates as gating
+from flyball.learn import model as models
+from flyball.learn.model import Model
+from flyball.learn.search import Search
+from flyball.release.policy import Release
+from flyball.watch.monitor import Breach, FalseAlarms, Monitor, Retrain
+
+_NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+
+
+@dataclass(frozen=True, init=False)
+class App:
+    """Everything that flyball needs to know of an application.
+
+    Attributes:
+        name: lower case; names the state on disk and every fact.
+        sources: where observations come from; every table that a model reads needs one.
+        models: what is predicted; `model=x` is short for `models=[x]`.
+        search: how knobs are chosen and how time is split.
+        gates: what a version must show on held-out data before it may answer.
+        release: the stages by which a new version earns its traffic.
+        monitors: what is watched while it answers.
+        false_alarms: the budget of the monitors that have no threshold of their own.
+        retrain: when a model is trained anew.
+
+    Raises:
+        DeclarationError: when declarations contradict each other, with the file and line.
+    """
+
+    name: str
+    sources: tuple[Source, ...]
+    models: tuple[Model, ...]
+    search: Search
+    gates: tuple[Condition, ...]
+    release: Release
+    monitors: tuple[Monitor, ...]
+    false_alarms: FalseAlarms | None
+    retrain: Retrain
+    place: Place = field(compare=False)
+
+    def __init__(  # noqa: PLR0913 - a record: one parameter for each kind of declaration
+        self,
+        name: str,
+        *,
+        sources: Sequence[Source],
+        search: Search,
+        model: Model | None = None,
+        models: Sequence[Model] = (),
+        gates: Sequence[Condition] = (),
+        release: Release | None = None,
+        monitors: Sequence[Monitor] = (),
+        false_alarms: FalseAlarms | None = None,
+        retrain: Retrain | None = None,
+    ) -> None:
+        said = {
+            "name": name,
+            "sources": tuple(sources),
+            "models": (*((model,) if model else ()), *models),
+            "search": search,
+            "gates": tuple(gates),
+            "release": release or Release(),
+            "monitors": tuple(monitors),
+            "false_alarms": false_alarms,
+            "retrain": retrain or Retrain(()),
+            "place": place.here(),
+        }
+        for key, value in said.items():
+            object.__setattr__(self, key, value)
+
+    def model(self, name: str | None = None) -> Model:
+        """One model by name, or the only one.
+
+        Raises:
+            DeclarationError: `no-such-model`.
+        """
+        found = [m for m in self.models if name is None or m.name == name]
+        if len(found) != 1:
+            raise DeclarationError(
+                "no-such-model",
+                f"The app {self.name!r} has no single model {name!r}." if name else f"Which model of {self.name!r}?",
+                where=self.place,
+                why=f"It declares {', '.join(m.name for m in self.models)}.",
+                next="Name one of them.",
+            )
+        return found[0]
+
+    def tables(self) -> tuple[type[Contract], ...]:
+        """The contracts that sources fill, each once."""
+        return tuple(dict.fromkeys(s.contract for s in self.sources))
+
+
+def check(app: App) -> App:
+    """Check that the declarations fit together; returns the app.
+
+    Raises:
+        DeclarationError: with the line of the declaration that is wrong.
+    """
+    for problem in (_names, _sources, _models, _gates, _monitors):
+        problem(app)
+    return app
+
+
+def _names(app: App) -> None:
+    if not _NAME.fullmatch(app.name):
+        raise DeclarationError(
+            "name-not-plain",
+            f"{app.name!r} cannot name an app.",
+            where=app.place,
+            why="The name becomes part of paths and addresses.",
+            next="Use a lower-case letter, then letters, digits, - and _.",
+        )
+    _once(app, "model", [m.name for m in app.models], app.place)
+    _once(app, "source", [s.name for s in app.sources], app.place)
+    _once(app, "monitor", [m.name for m in app.monitors], app.place)
+    _once(app, "table", [t.__name__ for t in app.tables()], app.place)
+
+
+def _once(app: App, what: str, names: list[str], where: Place) -> None:
+    twice = sorted({n for n in names if names.count(n) > 1})
+    if twice:
+        raise DeclarationError(
+            "name-taken",
+            f"The app {app.name!r} declares two {what}s named {twice[0]!r}.",
+            where=where,
+            why=f"Facts and files tell {what}s by their names.",
+            next="Rename one of them.",
+        )
+
+
+def _sources(app: App) -> None:
+    for table in app.tables():
+        contract.spec(table)
+
+
+def _models(app: App) -> None:
+    if not app.models:
+        raise DeclarationError(
+            "no-model",
+            f"The app {app.name!r} declares no model.",
+            where=app.place,
+            why="An application predicts something.",
+            next="Decorate a function with @fb.model(...) and pass it as model=.",
+        )
+    fed = set(app.tables())
+    for model in app.models:
+        models.check(model)
+        for table in (model.question, *model.features.tables()):
+            if table not in fed:
+                raise DeclarationError(
+                    "table-without-source",
+                    f"No source yields {table.__name__}, which the model {model.name!r} reads.",
+                    where=app.place,
+                    why="A table that nothing fills stays empty, and its features would always be null.",
+                    next=f"Add fb.files(..., yields={table.__name__}) to sources.",
+                )
+
+
+def _gates(app: App) -> None:
+    for model in app.models:
+        gating.check(app.gates, model)
+
+
+def _monitors(app: App) -> None:
+    known = {m.name for m in app.monitors}
+    for trigger in app.retrain.triggers:
+        missing = sorted(set(trigger.monitors) - known) if isinstance(trigger, Breach) else []
+        if missing:
+            raise DeclarationError(
+                "no-such-monitor",
+                f"retrain waits for a breach of {missing[0]!r}, which is not among the monitors.",
+                where=app.place,
+                why="A breach that nobody can find never comes.",
+                next="Add it to monitors=[...].",
+            )

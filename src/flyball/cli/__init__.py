@@ -1,0 +1,64 @@
+"""The command line: one file per verb, and one way to say results, progress and errors.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage (the app file included), 3 a gate said no. With `--json` the one result goes to
+standard output, and everything else to standard error.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import typer
+from typer.exceptions import Abort, TyperException
+
+from flyball._kernel.errors import FlyballError
+from flyball.cli import apply, evaluate, new, plan, predict, reproduce, say, serve, status, why
+
+VERBS: dict[str, Callable[..., Any]] = {
+    "new": new.run,
+    "plan": plan.run,
+    "apply": apply.run,
+    "evaluate": evaluate.run,
+    "serve": serve.run,
+    "status": status.run,
+    "why": why.run,
+    "predict": predict.run,
+    "reproduce": reproduce.run,
+}
+
+app = typer.Typer(
+    name="flyball",
+    help="The governor for machine-learning applications.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for _name, _verb in VERBS.items():
+    app.command(_name)(_verb)
+
+
+def main() -> None:
+    """Run one verb and exit with its code."""
+    sys.exit(call(sys.argv[1:]))
+
+
+def call(arguments: list[str]) -> int:
+    """Run one verb; returns the exit code. A user's mistake is told, never thrown."""
+    as_json = "--json" in arguments
+    try:
+        result = app(arguments, standalone_mode=False)
+    except FlyballError as error:
+        say.error(error, as_json=as_json)
+        return error.exit_code
+    except TyperException as error:
+        say.usage(error.format_message())
+        return error.exit_code
+    except (Abort, KeyboardInterrupt):
+        return 130
+    except Exception as error:  # noqa: BLE001 - the edge of the process: whatever is left is our bug, told as one
+        say.bug(error, "".join(traceback.format_exception(error)))
+        return 1
+    return result if isinstance(result, int) else 0

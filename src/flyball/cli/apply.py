@@ -1,0 +1,63 @@
+"""`flyball apply`: carry the plan out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flyball.cli import opening, options, say
+
+if TYPE_CHECKING:
+    from flyball.cycle.apply import Applied
+
+
+def run(
+    app: options.App,
+    home: options.Home = None,
+    until: Annotated[
+        datetime | None,
+        typer.Option("--until", help="Learn from what was known before this moment (UTC); pins the data anew."),
+    ] = None,
+    clock: options.ClockFile = None,
+    as_json: options.Json = False,
+) -> int:
+    """Ingest, train, evaluate, register, judge, release. Resumable; a second apply does nothing."""
+    from flyball._kernel.clock import in_utc
+    from flyball.cycle import apply
+
+    with opening.progress() as tell:
+        session = opening.session(app, home, clock)
+        done = apply.apply(session, until=in_utc(until) if until else None, tell=tell)
+    reports = {model.version: apply.write_report(session, model) for model in done.models}
+    if as_json:
+        say.result(done)
+    else:
+        show(done, reports)
+    return 0 if all(model.decision == "release" for model in done.models) else 3
+
+
+def show(done: Applied, reports: Mapping[str, Path]) -> None:
+    """What came of it."""
+    if not done.ran:
+        say.line("Nothing to do.")
+    for model in done.models:
+        say.line(f"\n[bold]{model.version}[/]  {model.decision}; answering: {model.champion or 'nobody'}")
+        say.table(
+            ("gate", "verdict", "estimate", "95 %", "n", ""),
+            [
+                (
+                    v.condition,
+                    v.outcome.value,
+                    f"{v.measurement.estimate:.4g}" if v.measurement else "",
+                    f"{v.measurement.low:.4g} to {v.measurement.high:.4g}" if v.measurement else "",
+                    f"{v.measurement.n:,}" if v.measurement else "",
+                    v.reason,
+                )
+                for v in model.verdicts
+            ],
+        )
+        say.line(f"[dim]report: {reports[model.version]}[/]")

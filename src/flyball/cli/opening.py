@@ -1,0 +1,44 @@
+"""How a verb opens an app: load the file, choose the places, and show progress while it works."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+
+from flyball.cli import say
+
+if TYPE_CHECKING:
+    from flyball.cycle.session import Event, Tell
+    from flyball.runtime import Session
+
+
+def session(app: str, home: Path | None, clock: Path | None = None, *, create: bool = True) -> Session:
+    """Load an app and open its places.
+
+    Raises:
+        DeclarationError: when the app file is broken or contradicts itself.
+    """
+    from flyball import runtime
+
+    loaded = runtime.load(app)
+    return runtime.open(loaded.app, runtime.Placement(root=loaded.root, home=home, clock=clock, create=create))
+
+
+@contextmanager
+def progress() -> Iterator[Tell]:
+    """Tell of long work on standard error: one line a finished step, a moving one for the step that runs."""
+    with say.err.status("…") as status:
+
+        def tell(event: Event) -> None:
+            if event.state == "run":
+                status.update(f"{escape(event.step)} [dim]{escape(event.detail)}[/]")
+                return
+            seconds = f" [dim]{event.seconds:.1f} s[/]" if event.seconds is not None else ""
+            mark = say.MARKS.get(event.state, escape(event.state))
+            say.err.print(f"{mark} {escape(event.step):<28} {escape(event.detail)}{seconds}")
+
+        yield tell

@@ -1,0 +1,30 @@
+"""`flyball predict`: answer a whole file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flyball.cli import opening, options, say
+
+
+def run(
+    app: options.App,
+    questions: Annotated[Path, typer.Argument(help="Parquet, CSV or JSON lines with the request's columns.")],
+    answers: Annotated[Path, typer.Argument(help="The Parquet file to write.")],
+    home: options.Home = None,
+    model: Annotated[str | None, typer.Option("--model", help="Which model, where the app has several.")] = None,
+    as_json: options.Json = False,
+) -> int:
+    """Answer every question of a file as of its declared moment, with the version that answers now."""
+    from flyball.cycle import predict
+
+    with opening.progress() as tell:
+        found = predict.predict(opening.session(app, home, create=False), model, questions, answers, tell)
+    if as_json:
+        say.result(found)
+    else:
+        say.line(f"{found.answered:,} answered by {found.version}, {found.refused:,} refused: {answers}")
+    return 0

@@ -1,0 +1,81 @@
+"""How the command line speaks: results on standard output, progress and errors on standard error."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from flyball._kernel.errors import FlyballError
+
+# Where nobody's terminal says how wide it is (a pipe, a log), tables get room instead of being folded at 80 columns.
+_WIDTH = None if sys.stdout.isatty() else 160
+out = Console(highlight=False, soft_wrap=True, width=_WIDTH)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+MARKS = {
+    "done": "[green]✓[/]",
+    "run": "[yellow]→[/]",
+    "keep": "[dim]·[/]",
+    "skip": "[dim]·[/]",
+    "pass": "[green]pass[/]",
+    "fail": "[red]fail[/]",
+    "inconclusive": "[yellow]inconclusive[/]",
+}
+
+
+def result(value: Any) -> None:
+    """One JSON document on standard output: what `--json` asks for."""
+    sys.stdout.write(json.dumps(msgspec.to_builtins(value), indent=2) + "\n")
+
+
+def line(text: str = "") -> None:
+    """One line for a person; `text` may hold rich markup, and what comes from outside must be escaped."""
+    out.print(text)
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """A plain table; every cell is escaped unless it is one of our marks."""
+    made = Table(box=None, pad_edge=False, header_style="dim")
+    for column in columns:
+        made.add_column(column)
+    for row in rows:
+        made.add_row(*(MARKS.get(str(cell)) or escape(str(cell)) for cell in row))
+    out.print(made)
+
+
+def error(problem: FlyballError, *, as_json: bool) -> None:
+    """What happened, where, why, and the next command."""
+    if as_json:
+        said = {
+            "code": problem.code,
+            "what": problem.what,
+            "where": str(problem.where) if problem.where else None,
+            "why": problem.why,
+            "next": problem.next,
+        }
+        sys.stdout.write(json.dumps({"error": said}, indent=2) + "\n")
+    err.print(f"[bold red]{type(problem).__name__}[/] {escape(problem.what)} [dim]\\[{escape(problem.code)}][/]")
+    parts: Mapping[str, str] = {"where": str(problem.where or ""), "why": problem.why, "next": problem.next}
+    for name, text in parts.items():
+        if text:
+            err.print(f"  [dim]{name + ':':<7}[/]{escape(text)}")
+
+
+def bug(problem: BaseException, trace: str) -> None:
+    """We failed: the whole trace, and a plea."""
+    err.print(escape(trace), style="dim")
+    err.print(f"[bold red]Bug[/] flyball failed: {escape(str(problem))[:500]}")
+    err.print("  [dim]next:  [/]Please report it with the trace above.")
+
+
+def usage(text: str) -> None:
+    """The command line itself was wrong."""
+    err.print(f"[bold red]Usage[/] {escape(text)}")
+    err.print("  [dim]next:  [/]flyball --help")

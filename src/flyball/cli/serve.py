@@ -1,0 +1,36 @@
+"""`flyball serve`: the prediction server."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from flyball.cli import opening, options, say
+
+
+def run(
+    app: options.App,
+    host: Annotated[str, typer.Option("--host", help="Loopback only, until keys exist.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", help="0 takes a free one and says which.")] = 8741,
+    durability: Annotated[
+        str, typer.Option("--durability", help="acknowledged: recorded before it leaves; interval: within 20 ms.")
+    ] = "acknowledged",
+    home: options.Home = None,
+    clock: options.ClockFile = None,
+    as_json: options.Json = False,
+) -> int:
+    """Answer questions over HTTP, and record every answer."""
+    from flyball import runtime
+
+    session = opening.session(app, home, clock)
+
+    def ready(address: str, versions: dict[str, str]) -> None:
+        if as_json:
+            say.result({"address": address, "answering": versions})
+        else:
+            names = ", ".join(versions.values())
+            say.line(f"{say.MARKS['done']} {address} answers with {names}  [dim]POST /predict, GET /openapi.json[/]")
+
+    runtime.serve(session, runtime.Edge(host=host, port=port, durability=durability), ready)
+    return 0

@@ -1,0 +1,1 @@
+"""What closes the loop: plan, apply, why."""

@@ -1,0 +1,154 @@
+"""Apply: carry the plan out, one step after the other, and write each down when it is done.
+
+Killed anywhere, the next apply goes on after the last finished step; applied twice, the second does nothing. A step that fails
+leaves everything that was before it, and whoever answered keeps answering.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+
+from flyball import app as apps
+from flyball._kernel import ids
+from flyball._kernel.conditions import Verdict
+from flyball._kernel.errors import DataError, FlyballError
+from flyball._kernel.facts import Fact
+from flyball.cycle import gather, pipeline, snapshot, steps
+from flyball.cycle.pipeline import Work
+from flyball.cycle.session import Event, Session, Tell, held, silent, still_held
+from flyball.cycle.steps import Done, Failed, Pinned, Planned
+from flyball.learn.model import Model
+from flyball.release import route, version
+
+
+LEASE = "apply"
+"""Who holds it moves the tables and the versions of an app; nobody else does."""
+
+
+class ModelApplied(msgspec.Struct, frozen=True, kw_only=True):
+    """How it stands with one model."""
+
+    model: str
+    ran: list[str]
+    version: str
+    decision: str
+    champion: str
+    verdicts: list[Verdict]
+    artifacts: dict[str, str]
+
+
+class Applied(msgspec.Struct, frozen=True, kw_only=True):
+    """What an apply did: the files it ingested and the steps it ran."""
+
+    app: str
+    ingested: list[str]
+    models: list[ModelApplied]
+
+    @property
+    def ran(self) -> bool:
+        """Whether anything was to do."""
+        return bool(self.ingested) or any(m.ran for m in self.models)
+
+
+def apply(session: Session, *, until: datetime | None = None, tell: Tell = silent) -> Applied:
+    """Ingest what is new, then bring every model from its pinned data to a decision.
+
+    Args:
+        until: learn from what was known before this moment; pins the data anew. By default the pin stays, and the first
+            apply pins all that was ingested.
+
+    Raises:
+        DeclarationError: the app contradicts itself; nothing moved.
+        DataError, StateError, AdapterError: a step failed; what was before it stays, and whoever answered keeps answering.
+        RetryableError: `somebody-else-is-at-it`.
+    """
+    apps.check(session.app)
+    with held(session, LEASE):
+        _route(session)  # a crash may have come between a promotion and the file
+        files = [said.file for said in gather.gather(session, tell)]
+        models = [_model(session, model, until, tell) for model in session.app.models]
+        applied = Applied(app=session.app.name, ingested=files, models=models)
+        if not applied.ran:
+            gather.tidy(session)
+    return applied
+
+
+def _route(session: Session) -> None:
+    route.sync(session.facts, session.routes, session.app.name, session.models)
+
+
+def _model(session: Session, model: Model, until: datetime | None, tell: Tell) -> ModelApplied:
+    before = steps.pin(session.facts, session.app.name, model.name)
+    pin = snapshot.pin(session, model, before, until)
+    try:
+        done, ran = _steps(Work(session, model, pin, tell))
+    except DataError:
+        # A moment at which nothing can be learned: whoever comes next without one goes on where it was.
+        if before is not None and pin != before:
+            snapshot.record(session, model, before)
+        raise
+    finally:
+        _route(session)
+    return standing(session, model, done, ran)
+
+
+def _steps(work: Work) -> tuple[dict[str, Done], list[str]]:
+    """What all steps left behind, and which of them ran now."""
+    done: dict[str, Done] = {}
+    ran: list[str] = []
+    for planned in pipeline.walk(work):
+        if planned.done is None:
+            done[planned.step] = _run(work, planned, done)
+            ran.append(planned.step)
+        else:
+            done[planned.step] = planned.done
+    return done, ran
+
+
+def _run(work: Work, planned: Planned, done: dict[str, Done]) -> Done:
+    step = next(s for s in pipeline.STEPS if s.name == planned.step)
+    work.say(step.name, "; ".join(planned.why))
+    started = work.session.clock.monotonic()
+    try:
+        ran = step.run(work, done)
+    except FlyballError as problem:
+        failed = Failed(step=step.name, key=planned.key, code=problem.code)
+        work.session.facts.append([Fact(*work.about, failed)])
+        raise
+    seconds = work.session.clock.monotonic() - started
+    still_held(work.session, LEASE)
+    said = Done(step=step.name, key=planned.key, causes=dict(planned.causes), outputs=dict(ran.outputs))
+    fact = Fact(*work.about, said, {"seconds": seconds, **ran.measured})
+    work.session.facts.append([*ran.facts, fact])
+    work.tell(Event(step=step.name, state="done", detail=ran.said, seconds=seconds))
+    return said
+
+
+def standing(session: Session, model: Model, done: dict[str, Done], ran: Sequence[str]) -> ModelApplied:
+    """Where a model stands once its steps are done."""
+    row = version.find(session.facts, session.app.name, done["register"].outputs["version"])
+    champion = version.champion(session.facts, session.app.name, model.name)
+    return ModelApplied(
+        model=model.name,
+        ran=list(ran),
+        version=row.version,
+        decision=row.decision,
+        champion=champion.version if champion is not None else "",
+        verdicts=row.verdicts,
+        artifacts=done["gates"].outputs,
+    )
+
+
+def write_report(session: Session, model: ModelApplied) -> Path:
+    """Write the evaluation report of a version beside the state, for a person to open; returns the HTML file."""
+    folder = session.home / "reports" / model.version
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, digest in model.artifacts.items():
+        file = folder / name
+        if name.endswith((".md", ".html", ".svg")) and not (file.is_file() and ids.digest(file.read_bytes()) == digest):
+            file.write_bytes(session.blobs.get(digest))
+    return folder / "report.html"

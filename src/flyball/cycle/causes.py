@@ -1,0 +1,49 @@
+"""Causes that several steps share, by name: what decides on a result, so that a change of it shows in `plan` as itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import version
+from platform import python_version_tuple
+
+from flyball._kernel import fingerprint
+from flyball._kernel.errors import StateError
+from flyball.learn.model import Model
+
+
+def of_features(model: Model) -> dict[str, object]:
+    """One cause a feature: its definition, with the contract of the table that it looks into."""
+    return {f"feature {f.name}": (f, getattr(f, "table", None)) for f in model.features.features}
+
+
+def environment(*distributions: str) -> dict[str, object]:
+    """One cause a distribution, so that an upgrade shows as one."""
+    python = ".".join(python_version_tuple()[:2])
+    return {"environment: python": python, **{f"environment: {name}": version(name) for name in distributions}}
+
+
+def changed_features(model: Model, trained: Mapping[str, str]) -> list[str]:
+    """The features of a version (the causes of its examples) that are declared otherwise now, or no longer."""
+    now = fingerprint.parts(of_features(model))
+    return [name for name, value in trained.items() if name.startswith("feature ") and now.get(name) != value]
+
+
+def same_features(model: Model, version: str, trained: Mapping[str, str], commit: str) -> None:
+    """Refuse to answer by features that a version was not trained on; features that were added since do no harm.
+
+    Args:
+        trained: the causes of the step that built the version's examples.
+        commit: where the app file of that time is.
+
+    Raises:
+        StateError: `features-changed`, naming them.
+    """
+    changed = changed_features(model, trained)
+    if changed:
+        raise StateError(
+            "features-changed",
+            f"{version} was trained on other features than {model.name!r} declares now.",
+            where=model.features.place,
+            why=f"Changed since: {', '.join(changed)}.",
+            next=f"flyball apply trains a version on them; until then use the app file of {commit or 'that time'}.",
+        )

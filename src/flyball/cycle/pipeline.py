@@ -1,0 +1,285 @@
+"""The way of one model from pinned data to a decision, as a list of steps that reads from top to bottom.
+
+    examples -> search -> train -> evaluate -> register -> gates -> release
+
+Each step says its causes by name, so that `plan` can say which of them changed. A monitor is no cause of any step; a gate is a
+cause of `gates` alone; one feature is one cause of `examples`. Who answers is a cause of `release`, and of `gates` where one of
+them compares with the champion: so an app that goes back to what it declared before also goes back to that version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+
+from flyball._kernel import conditions, facts
+from flyball._kernel.errors import Bug
+from flyball._kernel.facts import Fact
+from flyball.cycle import artifacts, causes, snapshot, steps, tested
+from flyball.cycle.session import Event, Session, Tell
+from flyball.cycle.steps import Done, Pinned, Planned, Ran, Step
+from flyball.learn import evaluate as evaluating
+from flyball.learn import examples as building
+from flyball.learn import fitting, gates, report
+from flyball.learn.evaluate import Evaluation
+from flyball.learn.model import Model
+from flyball.learn.search import Bounds, Found
+from flyball.release import version
+from flyball.release.version import Judged, Manifest, Promoted, Registered, Snapshot
+
+
+@dataclass(frozen=True)
+class Work:
+    """What the steps of one model read: the session, the model, and the pinned data (None before the first pin)."""
+
+    session: Session
+    model: Model
+    pin: Pinned | None
+    tell: Tell
+
+    @property
+    def about(self) -> tuple[str, str]:
+        """(app, model): how facts and projections are keyed."""
+        return self.session.app.name, self.model.name
+
+    @property
+    def pinned(self) -> Pinned:
+        """The pin, which every running step has."""
+        if self.pin is None:
+            raise Bug("step-before-pin", "A step ran before its data was pinned", next="Report it, with the command.")
+        return self.pin
+
+    @property
+    def bounds(self) -> Bounds:
+        """The spans before the cutoff."""
+        return Bounds.before(self.pinned.cutoff, self.session.app.search.split)
+
+    def say(self, step: str, detail: str) -> None:
+        """Tell whoever waits how a step comes along."""
+        self.tell(Event(step=step, state="run", detail=detail))
+
+
+def _examples_causes(work: Work, _: Mapping[str, Done]) -> Mapping[str, object]:
+    model = work.model
+    data = (work.pin.batches, work.pin.cutoff) if work.pin is not None else None
+    return {
+        "data": data,
+        **causes.of_features(model),
+        "question": (model.question, model.predicts, model.asked),
+        **causes.environment("polars", "flyball"),
+    }
+
+
+def _examples(work: Work, _: Mapping[str, Done]) -> Ran:
+    tables = snapshot.read(work.session, work.model, work.pinned.batches)
+    built = building.build(work.model, tables, work.pinned.cutoff)
+    counts = built.counts
+    return Ran(
+        {"examples": work.session.blobs.put(building.to_bytes(built))},
+        said=f"{counts.learned:,} settled, {counts.void:,} void, {counts.unsettled:,} not settled yet",
+    )
+
+
+def _search_causes(work: Work, _: Mapping[str, Done]) -> Mapping[str, object]:
+    settings = work.session.app.search
+    return {
+        "search": (settings.trials, settings.optimize.name, settings.split),
+        "knobs": work.model.knobs,
+        "estimator": work.model.build,
+        **causes.environment("numpy", "scikit-learn", "lightgbm", "optuna"),
+    }
+
+
+def _search(work: Work, done: Mapping[str, Done]) -> Ran:
+    settings = work.session.app.search
+
+    def tell(number: int, score: float) -> None:
+        work.say("search", f"trial {number + 1} of {settings.trials}: {settings.optimize} {score:.4f}")
+
+    found = fitting.explore(work.model, settings, tested.load_examples(work.session, done), work.bounds, tell)
+    knobs = ", ".join(f"{name} = {value:g}" for name, value in found.knobs.items())
+    said = f"{len(found.trials)} trials, best {settings.optimize} {found.score:.4f} with {knobs or 'no knobs'}"
+    return Ran({"found": work.session.blobs.put(facts.encode(found))}, said=said)
+
+
+def _train_causes(work: Work, _: Mapping[str, Done]) -> Mapping[str, object]:
+    return {
+        "estimator": work.model.build,
+        "split": work.session.app.search.split,
+        **causes.environment("numpy", "scikit-learn", "lightgbm", "onnx", "onnxmltools", "skl2onnx", "skops"),
+    }
+
+
+def _train(work: Work, done: Mapping[str, Done]) -> Ran:
+    found = msgspec.json.decode(work.session.blobs.get(done["search"].outputs["found"]), type=Found)
+    examples = tested.load_examples(work.session, done)
+    trained = fitting.train_all(work.model, found.knobs, examples, work.bounds)
+    outputs = {name: work.session.blobs.put(data) for name, data in trained.items()}
+    return Ran(outputs, said=f"{work.model.name}, {', '.join(fitting.RIVALS)} as {len(outputs)} artifacts")
+
+
+def _evaluate_causes(work: Work, _: Mapping[str, Done]) -> Mapping[str, object]:
+    metrics = [m.name for m in gates.measurable(classifies=fitting.classifies(work.model))]
+    return {"metrics": metrics, "slices": tested.slices(work.model)}
+
+
+def _evaluate(work: Work, done: Mapping[str, Done]) -> Ran:
+    found = tested.tested(work.session, work.model, done, work.bounds, tested.slices(work.model))
+    evaluation = evaluating.evaluate(found.held_out, gates.measurable(classifies=found.held_out.classifies))
+    shown = ", ".join(f"{name} {m.estimate:.3f}" for name, m in list(evaluation.measurements.items())[:2])
+    return Ran(
+        {"evaluation": work.session.blobs.put(facts.encode(evaluation))},
+        said=f"{evaluation.n:,} held-out questions, {shown}",
+    )
+
+
+def _register(work: Work, done: Mapping[str, Done]) -> Ran:
+    session, trained = work.session, done["train"].outputs
+    found = msgspec.json.decode(session.blobs.get(done["search"].outputs["found"]), type=Found)
+    choice = fitting.choose({n: session.blobs.get(d) for n, d in trained.items()}, _tested(work, done).matrix)
+    manifest = Manifest(
+        app=work.about[0],
+        model=work.about[1],
+        version=f"{work.model.name}-{len(version.versions(session.facts, *work.about)) + 1}",
+        created=session.clock.now(),
+        snapshot=Snapshot(batches=work.pinned.batches, cutoff=work.pinned.cutoff),
+        knobs=found.knobs,
+        steps={name: each.key for name, each in done.items()},
+        causes={name: each.causes for name, each in done.items()},
+        artifacts=trained | done["examples"].outputs | done["evaluate"].outputs,
+        predictor=choice.kind,
+        head=session.facts.head(),
+        environment={name: str(value) for name, value in causes.environment(*LIBRARIES).items()},
+        commit=session.commit(),
+    )
+    digest = version.write(manifest, session.blobs, session.signer)
+    fact = Fact(*work.about, Registered(version=manifest.version, manifest=digest))
+    outputs = {"version": manifest.version, "manifest": digest}
+    return Ran(outputs, (fact,), choice.row_us, said=f"{manifest.version}, answers by {choice.kind}")
+
+
+def _gate_causes(work: Work, done: Mapping[str, Done]) -> Mapping[str, object]:
+    gates_ = work.session.app.gates
+    compares = any(gate.whom == conditions.champion for gate in gates_)
+    return {f"gate {gate}": gate for gate in gates_} | ({"champion": _rival(work, done)[0]} if compares else {})
+
+
+def _gates(work: Work, done: Mapping[str, Done]) -> Ran:
+    session, app = work.session, work.session.app
+    found = tested.tested(session, work.model, done, work.bounds, gates.columns(app.gates))
+    manifest = version.read(done["register"].outputs["manifest"], session.blobs, session.signer)
+    judged = gates.judge_all(
+        app.gates,
+        found.held_out,
+        champion=_champion(work, done),
+        latency=fitting.latency(artifacts.load_predictor(session, manifest), found.matrix),
+    )
+    evaluation = msgspec.json.decode(session.blobs.get(done["evaluate"].outputs["evaluation"]), type=Evaluation)
+    rendered = report.render(_subject(work, manifest, evaluation, judged))
+    files = {"report.md": rendered.markdown.encode(), "report.html": rendered.html.encode(), **rendered.figures}
+    said = Judged(version=manifest.version, decision=judged.decision, verdicts=list(judged.verdicts))
+    outputs = {"decision": judged.decision} | {name: session.blobs.put(data) for name, data in files.items()}
+    return Ran(outputs, (Fact(*work.about, said),), judged.measured, said=judged.decision)
+
+
+def _rival(work: Work, done: Mapping[str, Done]) -> tuple[str, int]:
+    """Against whom the version is to answer ("" if against nobody), and since which epoch that one answers.
+
+    For a version that answers already it is who answered before it: what was decided then does not change by having been done.
+    """
+    now = version.champion(work.session.facts, *work.about)
+    if now is None:
+        return "", 0
+    if "register" in done and done["register"].outputs["version"] == now.version:
+        return now.previous, now.epoch - 1
+    return now.version, now.epoch
+
+
+def _champion(work: Work, done: Mapping[str, Done]) -> np.ndarray | str | None:
+    """The scores of the rival on the version's held-out rows; None where there is no rival.
+
+    Where it reads features that are declared no longer, the scores that it got on these rows in its own training count; were
+    they not held out for it, it cannot be compared: the reason, which leaves every gate that compares with it inconclusive.
+    """
+    session = work.session
+    name, _ = _rival(work, done)
+    if not name:
+        return None
+    manifest = version.read(version.find(session.facts, work.about[0], name).manifest, session.blobs, session.signer)
+    examples = tested.load_examples(session, done)
+    test = fitting.cut(examples, work.bounds).test
+    if changed := causes.changed_features(work.model, manifest.causes["examples"]):
+        scores = tested.recalled(session, manifest, examples, test)
+        why = f"{name} cannot be asked about these rows: {', '.join(changed)} changed since it was trained"
+        return scores if scores is not None else why
+    encoder = artifacts.load_encoder(session, manifest)
+    return artifacts.load_predictor(session, manifest).batch(encoder.encode(examples.inputs.filter(test)))
+
+
+def _release_causes(work: Work, done: Mapping[str, Done]) -> Mapping[str, object]:
+    return {"champion": _rival(work, done)}
+
+
+def _release(work: Work, done: Mapping[str, Done]) -> Ran:
+    """Promote what its gates released; what is held or rejected stays registered, and whoever answers keeps answering."""
+    decision, name = done["gates"].outputs["decision"], done["register"].outputs["version"]
+    now = version.champion(work.session.facts, *work.about)
+    if decision != "release" or (now is not None and now.version == name):
+        return Ran({"decision": decision}, said=f"{now.version if now else 'nobody'} answers")
+    promoted = Promoted(
+        version=name,
+        previous=now.version if now is not None else "",
+        epoch=now.epoch + 1 if now is not None else 1,
+        reason="passed its gates",
+    )
+    return Ran({"decision": decision}, (Fact(*work.about, promoted),), said=f"{name} answers")
+
+
+def _tested(work: Work, done: Mapping[str, Done]) -> tested.Tested:
+    return tested.tested(work.session, work.model, done, work.bounds, ())
+
+
+def _subject(work: Work, manifest: Manifest, evaluation: Evaluation, judged: gates.Judged) -> report.Subject:
+    bounds, snap = work.bounds, manifest.snapshot
+    return report.Subject(
+        title=f"{manifest.version}: evaluation",
+        app=manifest.app,
+        model=manifest.model,
+        version=manifest.version,
+        evaluation=evaluation,
+        verdicts=judged.verdicts,
+        lineage={
+            "learned from": ", ".join(f"{table} up to batch {batch}" for table, batch in snap.batches.items()),
+            "known before": f"{snap.cutoff:%Y-%m-%d %H:%M} UTC",
+            "tested on": f"questions asked {bounds.test:%Y-%m-%d} to {bounds.end:%Y-%m-%d}",
+            "answers by": manifest.predictor,
+        },
+        features=[o.name for o in work.model.features.outputs(work.model.question)],
+        params=manifest.knobs,
+        measured=judged.measured,
+    )
+
+
+def _nothing(_: Work, __: Mapping[str, Done]) -> Mapping[str, object]:
+    return {}
+
+
+LIBRARIES = ("flyball", "polars", "numpy", "scikit-learn", "lightgbm", "onnx")
+
+STEPS: tuple[Step[Work], ...] = (
+    Step("examples", (), _examples_causes, _examples, repeats=True),
+    Step("search", ("examples",), _search_causes, _search, repeats=True),
+    Step("train", ("examples", "search"), _train_causes, _train, repeats=True),
+    Step("evaluate", ("examples", "train"), _evaluate_causes, _evaluate, repeats=True),
+    Step("register", ("examples", "search", "train", "evaluate"), _nothing, _register),
+    Step("gates", ("examples", "train", "evaluate", "register"), _gate_causes, _gates),
+    Step("release", ("register", "gates"), _release_causes, _release),
+)
+
+
+def walk(work: Work) -> list[Planned]:
+    """The steps as they stand."""
+    return steps.walk(STEPS, work, work.session.facts, work.about, work.session.blobs.has)

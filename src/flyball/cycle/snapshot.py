@@ -1,0 +1,85 @@
+"""The snapshot: which data a training reads, decided once and written down.
+
+A pin names the last batch of each table and a cutoff in known time. Only a decision moves it (the first apply, `--until`, a
+retraining), so new data alone does not make `plan` restless, and a code change re-runs on the very same rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+import polars as pl
+
+from flyball._kernel.clock import MICROSECOND
+from flyball._kernel.errors import DataError
+from flyball._kernel.facts import Fact
+from flyball.cycle.session import Session
+from flyball.cycle.steps import Pinned
+from flyball.data import contract, dataset
+from flyball.learn.model import Model
+
+
+def pin(session: Session, model: Model, now: Pinned | None, until: datetime | None) -> Pinned:
+    """The data that the model learns from: as it is pinned now, or pinned anew and recorded.
+
+    Args:
+        now: the pin so far; None before the first.
+        until: pin the present batches up to this cutoff, but no later than one moment after the last thing that they know.
+
+    Raises:
+        DataError: `nothing-ingested`.
+    """
+    if now is not None and until is None:
+        return now
+    batches = present(session, model)
+    end = greatest(session, model, batches)
+    reason = "first apply" if now is None else "asked for"
+    wanted = Pinned(batches=batches, cutoff=min(until or end, end), reason=reason)
+    if now is not None and (now.batches, now.cutoff) == (wanted.batches, wanted.cutoff):
+        return now
+    record(session, model, wanted)
+    return wanted
+
+
+def record(session: Session, model: Model, pinned: Pinned) -> None:
+    """Have the model learn from this from now on."""
+    session.facts.append([Fact(session.app.name, model.name, pinned)])
+
+
+def tables_of(model: Model) -> tuple[type[contract.Contract], ...]:
+    """The tables that a model reads: the question's, and those its features look up."""
+    return tuple(dict.fromkeys((model.question, *model.features.tables())))
+
+
+def read(session: Session, model: Model, batches: Mapping[str, int]) -> dict[str, pl.LazyFrame]:
+    """The observations of each table as of its pinned batch."""
+    found: dict[str, pl.LazyFrame] = {}
+    for table in tables_of(model):
+        name = contract.spec(table).name
+        found[name] = dataset.read(session.tables, table, dataset.Version(table=name, batch=batches[name]))
+    return found
+
+
+def present(session: Session, model: Model) -> dict[str, int]:
+    """The last batch of each table that a model reads, as of now."""
+    return {contract.spec(t).name: session.tables.head(contract.spec(t).name).batch for t in tables_of(model)}
+
+
+def greatest(session: Session, model: Model, batches: Mapping[str, int]) -> datetime:
+    """One moment after the last thing that these batches know: a cutoff that leaves nothing out.
+
+    Raises:
+        DataError: `nothing-ingested`.
+    """
+    name = contract.spec(model.question).name
+    cutoff = dataset.cutoff(read(session, model, batches)[name]) if batches[name] else None
+    if cutoff is None:
+        raise DataError(
+            "nothing-ingested",
+            f"The table {name} holds no row.",
+            where=model.place,
+            why="There is nothing to learn from.",
+            next="Look at what its source yields: flyball plan shows its files.",
+        )
+    return cutoff + MICROSECOND

@@ -1,0 +1,94 @@
+"""The held-out rows of a training, read back from the store: outcomes, scores, and the columns to cut them by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from flyball.cycle import artifacts
+from flyball.cycle.session import Session
+from flyball.cycle.steps import Done
+from flyball.data import contract
+from flyball.data.contract import Outcome, Personal, Protected
+from flyball.learn import encode, fitting
+from flyball.learn import examples as building
+from flyball.learn.evaluate import HeldOut
+from flyball.learn.examples import Examples
+from flyball.learn.features.declare import Given
+from flyball.learn.model import Model
+from flyball.learn.search import Bounds
+from flyball.release.version import Manifest
+
+Dones = Mapping[str, Done]
+
+
+@dataclass(frozen=True, slots=True)
+class Tested:
+    """The examples of the test span, encoded."""
+
+    held_out: HeldOut
+    matrix: np.ndarray
+
+
+def load_examples(session: Session, done: Dones) -> Examples:
+    """The examples that a step left behind."""
+    return building.from_bytes(session.blobs.get(done["examples"].outputs["examples"]))
+
+
+def slices(model: Model) -> tuple[str, ...]:
+    """The columns by which every evaluation is cut: protected ones, and the categories that the model is given."""
+    spec = contract.spec(model.question)
+    given = {f.name for f in model.features.features if isinstance(f, Given)}
+    kinds = {o.name: o.kind for o in model.features.outputs(model.question)}
+    hidden = set(spec.with_role(Personal)) | set(spec.with_role(Outcome)) | set(spec.key)
+    chosen = [n for n in spec.names if n in spec.with_role(Protected) or (n in given and kinds.get(n) == "category")]
+    return tuple(n for n in chosen if n not in hidden)
+
+
+def tested(session: Session, model: Model, done: Dones, bounds: Bounds, columns: Sequence[str]) -> Tested:
+    """The held-out rows with the scores of the declared model and its rivals, and with `columns` to cut them by."""
+    examples = load_examples(session, done)
+    trained = done["train"].outputs
+    encoder = encode.from_bytes(session.blobs.get(trained[artifacts.ENCODER]))
+    scores = fitting.read_scores(session.blobs.get(trained[fitting.SCORES]))
+    return held_out(model.name, examples, (encoder, scores), bounds, columns)
+
+
+def held_out(
+    name: str, examples: Examples, trained: tuple[encode.Encoder, np.ndarray], bounds: Bounds, columns: Sequence[str]
+) -> Tested:
+    """The same, from values at hand; `scores` is (models, rows): the declared model, then `fitting.RIVALS`."""
+    encoder, scores = trained
+    test = fitting.cut(examples, bounds).test
+    return Tested(
+        HeldOut(
+            outcome=fitting.labels_of(examples)[test],
+            scores=dict(zip((name, *fitting.RIVALS), scores, strict=True)),
+            slices={column: examples.request(column).filter(test) for column in columns},
+            blocks=fitting.days(examples.asked.filter(test)),
+        ),
+        encoder.encode(examples.inputs.filter(test)),
+    )
+
+
+def recalled(session: Session, version: Manifest, examples: Examples, rows: np.ndarray) -> np.ndarray | None:
+    """The scores that a version got on these rows when it was trained: one of other features can be compared only so.
+
+    Args:
+        rows: (n,) a mask over `examples`.
+
+    Returns:
+        (rows,) its scores, or None where one of the rows was not held out for it.
+    """
+    theirs = building.from_bytes(session.blobs.get(version.artifacts["examples"])).frame
+    scores = fitting.read_scores(session.blobs.get(version.artifacts[fitting.SCORES]))[0]
+    same = [n for n in examples.frame.columns if n == "_asked" or n.startswith("_request.")]
+    if any(theirs.schema.get(name) != examples.frame.schema[name] for name in same):
+        return None
+    # Examples are sorted by when they were asked, and the held-out span is the last: its rows are the last ones.
+    known = theirs.tail(len(scores)).select(*same, pl.Series("_score", scores)).unique(same)
+    found = examples.frame.filter(rows).select(same).join(known, on=same, how="left", nulls_equal=True)["_score"]
+    return None if found.null_count() else found.to_numpy()

@@ -1,0 +1,1 @@
+"""1. What we know, and may believe."""

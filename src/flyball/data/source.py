@@ -1,0 +1,159 @@
+"""Where rows come from: a file or a glob, the function that prepares its rows, and the contract that they must keep.
+
+A **source** is a declaration and touches nothing: the folder that it is relative to (that of the app file, or of an
+installed package) is found by the reader, on the machine where it runs, so a source means the same everywhere.
+A **file** is one content of one path, told by its SHA-256. A **reading** is that file as rows of cells, lazily, with the
+lines that are no rows kept apart as raw text.
+
+Refused: guessing. Text formats yield text cells; what type a cell has is said by the contract, once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Protocol
+
+import polars as pl
+
+from flyball._kernel import place
+from flyball._kernel.errors import DeclarationError
+from flyball._kernel.place import Place
+from flyball.data import contract
+from flyball.data.contract import Contract
+
+LINE = "_line"
+"""Int64: the line of a text file on which the row begins (a header is line 1), else the number of the row, from 1."""
+
+TEXT = "text"
+"""String: a line that is no row, as it stood in the file."""
+
+NULLS = ("", "NA")
+"""The cells of a CSV file that mean null."""
+
+Preparation = Callable[[pl.LazyFrame], pl.LazyFrame]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Files, and what they must become.
+
+    Attributes:
+        name: the file's stem and the contract, such as `flights.Flight`; unique within an app.
+        pattern: a path or glob, relative to the app file or to the package.
+        package: an installed distribution's import package that carries the files.
+        prepare: raw rows in, rows of the contract out.
+        contract: what the prepared rows must keep.
+        fresh_within: the source is stale when its newest event is older than this.
+        nulls: the cells of a CSV file that mean null.
+        place: the line of the declaration; never compared.
+    """
+
+    name: str
+    pattern: str
+    package: str | None
+    prepare: Preparation
+    contract: type[Contract]
+    fresh_within: timedelta | None = None
+    nulls: tuple[str, ...] = NULLS
+    place: Place = field(compare=False, default=Place("", 0))
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """One content of one path.
+
+    Attributes:
+        name: the path relative to the source's folder, with forward slashes.
+        digest: SHA-256 of the bytes as they lie, in hexadecimal.
+        size: bytes.
+    """
+
+    name: str
+    digest: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A file, opened.
+
+    Attributes:
+        rows: the cells (text formats: String, null for the source's `nulls`) and `_line`.
+        ragged: `_line` and `text` of the lines that have too few or too many fields, or no readable form at all.
+    """
+
+    rows: pl.LazyFrame
+    ragged: pl.LazyFrame
+
+
+class Reader(Protocol):
+    """Finds and opens the files of a source."""
+
+    def files(self, source: Source) -> tuple[File, ...]:
+        """The files that match now, by name.
+
+        Raises:
+            DeclarationError: `package-not-installed`, `source-of-unknown-format`.
+            DataError: `source-without-files`.
+        """
+
+    def open(self, source: Source, file: File) -> AbstractContextManager[Reading]:
+        """One of them, as rows; the frames are valid until the context ends.
+
+        Raises:
+            DataError: `file-unreadable`; `file-changed` when it is no longer the file that was found.
+        """
+
+
+def files(
+    path_or_glob: str,
+    *,
+    prepare: Preparation,
+    yields: type[Contract],
+    fresh_within: timedelta | None = None,
+    package: str | None = None,
+) -> Source:
+    """Rows from files: CSV, JSON lines (each also .gz, .zst, .zip), Parquet or Arrow.
+
+    Args:
+        path_or_glob: relative to the folder of the file that this is written in, or to `package`.
+        prepare: `LazyFrame -> LazyFrame`; cells of text files arrive as text, with `_line`; keep `_line`, and every row
+            that breaks the contract can be found in its file again.
+        yields: the contract of the prepared rows. Cells that are still text are parsed to its types.
+        fresh_within: how old the newest event may be.
+        package: an installed package whose folder holds the files; it is found, and never imported.
+
+    Raises:
+        DeclarationError: `source-yields-no-contract`, `source-without-preparation`.
+    """
+    where = place.here()
+    declared: object = yields
+    if not (isinstance(declared, type) and issubclass(declared, Contract)):
+        raise DeclarationError(
+            "source-yields-no-contract",
+            f"The source {path_or_glob!r} yields {yields!r}, which is not a contract.",
+            where=where,
+            why="A row is believed only when it keeps a contract.",
+            next="Pass a class that derives from flyball.Contract: yields=Flight.",
+        )
+    if not callable(prepare):
+        raise DeclarationError(
+            "source-without-preparation",
+            f"The source {path_or_glob!r} is prepared by {prepare!r}, which is not a function.",
+            where=where,
+            why="A preparation turns the raw LazyFrame into rows of the contract.",
+            next="Pass a function from LazyFrame to LazyFrame: prepare=departures.",
+        )
+    stem = path_or_glob.replace("\\", "/").rsplit("/", 1)[-1].split(".", 1)[0]
+    return Source(
+        name=f"{stem}.{contract.spec(yields).name}",
+        pattern=path_or_glob,
+        package=package,
+        prepare=prepare,
+        contract=yields,
+        fresh_within=fresh_within,
+        place=where,
+    )

@@ -1,0 +1,1 @@
+"""2. What we can predict, how well, and may it be released."""

@@ -1,0 +1,206 @@
+"""Examples: what a model learns from. Each question of the past, its features as known when asked, and what came of it.
+
+A **question** is a key of the model's contract. It was asked `lead` before its moment, with the columns of its request: those
+of the first version that was current when it says that it was asked. Where there is none (the row came to us late), the
+request still carried it, so the first version counts whose declared time (event time less `known`) was not after asking.
+
+The **cutoff** is the present of the training: only rows known before it exist. Of each question asked before it, one of
+    learned     the outcome of its last version had settled: an example
+    void        it will not: still none `void_after` past the event time, or settled without a value
+    unsettled   it may yet
+    unaskable   no version could have been asked about: its moment is null, or lies before the row was known
+Only the first are learned; all are counted.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+import msgspec
+import polars as pl
+
+from flyball._kernel import clock
+from flyball._kernel.errors import DataError, StateError
+from flyball.data import contract
+from flyball.data.contract import Personal, Spec
+from flyball.learn.features import meaning, offline
+from flyball.learn.features.meaning import NEVER
+from flyball.learn.model import Model
+
+FORMAT = 1
+_HEADER = "flyball.examples"
+_REQUEST = "_request."
+_MOMENT = pl.Datetime("us", "UTC")
+
+
+class Counts(msgspec.Struct, frozen=True, kw_only=True):
+    """How many questions came to which end, as known at the cutoff."""
+
+    learned: int
+    void: int
+    unsettled: int
+    unaskable: int
+
+
+class _Header(msgspec.Struct, frozen=True, kw_only=True):
+    format: int
+    counts: Counts
+    features: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """Examples by (asked, key), and what was counted on the way.
+
+    Attributes:
+        frame: `_asked`, `_settled`, `_label`; `_request.<column>` for the request's columns, which slices are made from
+            (personal columns are left out, save those of the key); and the features under their own names.
+        features: the names of the features, in the order of their declaration.
+        counts: also of what was not learned.
+    """
+
+    frame: pl.DataFrame
+    features: tuple[str, ...]
+    counts: Counts
+
+    @property
+    def inputs(self) -> pl.DataFrame:
+        """The features alone."""
+        return self.frame.select(self.features)
+
+    @property
+    def label(self) -> pl.Series:
+        """What is predicted; never null."""
+        return self.frame["_label"]
+
+    @property
+    def asked(self) -> pl.Series:
+        """When each question was asked, ascending."""
+        return self.frame["_asked"]
+
+    @property
+    def settled(self) -> pl.Series:
+        """When each outcome was known."""
+        return self.frame["_settled"]
+
+    def request(self, column: str) -> pl.Series:
+        """A column of the request, to slice by."""
+        return self.frame[_REQUEST + column].alias(column)
+
+
+def build(model: Model, tables: Mapping[str, pl.LazyFrame], cutoff: datetime) -> Examples:
+    """The examples of a model, of all questions asked before `cutoff`.
+
+    Args:
+        model: checked by `model.check`.
+        tables: contract name -> observation frame; the snapshot that is learned from.
+        cutoff: nothing that became known at or after this moment takes part.
+
+    Raises:
+        DataError: as `offline.build`.
+    """
+    spec = contract.spec(model.question)
+    found, unaskable = _questions(model, spec, tables, clock.micros(cutoff))
+    end = found["_end"].value_counts()
+    counted = dict(zip(end["_end"], end["count"], strict=True))
+    learned = found.filter(pl.col("_end") == "learned").sort(
+        "_at", *(meaning.comparable(k, found.schema[k]) for k in spec.key)
+    )
+    questions = learned.select(*(c.name for c in spec.request), _asked=pl.col("_at").cast(_MOMENT))
+    features = offline.build(model.features, model.question, questions, tables)
+    kept = [c.name for c in spec.request if c.key or c.name not in spec.with_role(Personal)]
+    frame = pl.concat(
+        [
+            questions.select("_asked", *(pl.col(n).alias(_REQUEST + n) for n in kept)),
+            learned.select("_label", _settled=pl.col("_last_settled").cast(_MOMENT)),
+            features,
+        ],
+        how="horizontal",
+    )
+    counts = Counts(
+        learned=learned.height,
+        void=counted.get("void", 0),
+        unsettled=counted.get("unsettled", 0),
+        unaskable=unaskable,
+    )
+    return Examples(frame, tuple(features.columns), counts)
+
+
+def _questions(model: Model, spec: Spec, tables: Mapping[str, pl.LazyFrame], cutoff: int) -> tuple[pl.DataFrame, int]:
+    """Questions asked before the cutoff: request columns, `_at`, `_label`, `_last_settled`, `_end`; and the unaskable."""
+    label, moment = model.predicts.name, model.asked
+    if spec.name not in tables:
+        raise DataError(
+            "table-not-given",
+            f"There is no table {spec.name}.",
+            where=spec.place,
+            why=f"The model {model.name!r} learns from it.",
+            next="Ingest it with `flyball apply`.",
+        )
+    rows = tables[spec.name].filter(meaning.micros("_known") < cutoff)
+    at = meaning.micros(moment.column.name) - meaning.span(moment.lead)
+    wanted = [pl.col(c.name) for c in spec.request]
+    frame = rows.select(*wanted, *meaning.times(spec), _label=pl.col(label), _at=at).collect()
+    versions = offline.versions(frame, spec.key)
+    could = versions.filter(pl.col("_event") - meaning.span(spec.known_before) <= pl.col("_at"))
+    seen = (pl.col("_known") < pl.col("_at")) & (pl.col("_at") <= pl.col("_until"))
+    first = (
+        could.with_columns(_late=~seen)
+        .sort("_late", "_known", "_batch")
+        .unique("_chain", keep="first", maintain_order=True)
+        .drop("_label")
+    )
+    last = versions.filter(pl.col("_until") == NEVER).select(
+        "_chain", "_label", _last_settled="_settled", _last_event="_event"
+    )
+    unaskable = last.height - first.height
+    settled = pl.col("_last_settled") < cutoff
+    given_up = pl.lit(value=False)
+    if spec.void_after is not None:
+        given_up = pl.col("_last_event") + meaning.span(spec.void_after) <= cutoff
+    ends = (
+        pl.when(settled & pl.col("_label").is_not_null())
+        .then(pl.lit("learned"))
+        .when(settled | given_up)
+        .then(pl.lit("void"))
+        .otherwise(pl.lit("unsettled"))
+    )
+    asked = first.filter(pl.col("_at") < cutoff).join(last, on="_chain", how="left", maintain_order="left")
+    return asked.with_columns(_end=ends), unaskable
+
+
+def to_bytes(examples: Examples) -> bytes:
+    """Examples as a Parquet file: the same examples are the same bytes, whatever the number of threads."""
+    header = _Header(format=FORMAT, counts=examples.counts, features=examples.features)
+    file = io.BytesIO()
+    # Parquet keeps nothing of what lies under a null, and Arrow would; so equal frames are equal bytes.
+    examples.frame.rechunk().write_parquet(
+        file,
+        compression="zstd",
+        statistics=False,
+        row_group_size=1 << 18,
+        metadata={_HEADER: msgspec.json.encode(header, order="deterministic").decode()},
+    )
+    return file.getvalue()
+
+
+def from_bytes(data: bytes) -> Examples:
+    """What `to_bytes` wrote.
+
+    Raises:
+        StateError: `examples-unreadable`.
+    """
+    said = pl.read_parquet_metadata(io.BytesIO(data)).get(_HEADER, "{}")
+    try:
+        header = msgspec.json.decode(said, type=_Header)
+    except msgspec.MsgspecError as error:
+        raise StateError(
+            "examples-unreadable",
+            "These bytes are no examples.",
+            why=str(error),
+            next="Build them again with `flyball apply`.",
+        ) from error
+    return Examples(pl.read_parquet(io.BytesIO(data)), header.features, header.counts)

@@ -1,0 +1,171 @@
+"""The features of one question, now: compiled once, then a few look-ups and one Polars expression a question.
+
+A lookup answers with what `offline.build` yields for the same question, bit for bit, provided that the store has seen the
+batches. Values are plain Python: text, int, float, bool or None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+
+import msgspec
+import polars as pl
+
+from flyball._kernel import clock
+from flyball._kernel.errors import StateError
+from flyball.data import contract
+from flyball.data.contract import Contract, Spec
+from flyball.learn.features import meaning, online
+from flyball.learn.features.declare import Computed, FeatureSet, Given, Latest, Window
+from flyball.learn.features.online import Online, Version, View
+
+Request = Mapping[str, object]
+Found = Sequence[object]
+Ask = Callable[[View, Request, int, bytes], Found]
+"""(state, request, asked in microseconds, the question's packed key) -> the values of one feature."""
+
+
+class Lookup:
+    """Answers questions of one contract for one set of features.
+
+    Args:
+        features: what to look up.
+        question: the contract of the questions.
+        store: holds the series that the features read.
+
+    Raises:
+        DeclarationError: what `meaning.check` refuses.
+        StateError: `features-not-online`, when the store lacks a series.
+    """
+
+    def __init__(self, features: FeatureSet, question: type[Contract], store: Online) -> None:
+        meaning.check(features, question)
+        self.names = tuple(o.name for o in features.outputs(question))
+        self._store = store
+        self._key = contract.spec(question).key
+        computed = [f for f in features.features if isinstance(f, Computed)]
+        self._computed = _Computation(computed, contract.spec(question)) if computed else None
+        self._asks: list[Ask | str | int] = []
+        for feature in features.features:
+            match feature:
+                case Given():
+                    self._asks.append(feature.name)
+                case Computed():
+                    self._asks.append(computed.index(feature))
+                case Latest() | Window():
+                    self._asks.append(_ask(feature, question, store))
+
+    def __call__(self, request: Request, asked: datetime) -> list[object]:
+        """The values of all features, in the order of `names`.
+
+        Args:
+            request: request columns by name; one that is missing is null, but the key must be there.
+            asked: the moment of the question.
+
+        Raises:
+            DataError: `key-not-given`; `value-not-comparable`.
+        """
+        at = clock.micros(asked)
+        own = online.packed(meaning.scalar(request.get(k)) for k in self._key)
+        computed = self._computed(request) if self._computed is not None else ()
+        values: list[object] = []
+        with self._store.view() as view:
+            for ask in self._asks:
+                if isinstance(ask, str):
+                    values.append(request.get(ask))
+                elif isinstance(ask, int):
+                    values.append(computed[ask])
+                else:
+                    values += ask(view, request, at, own)
+        return values
+
+
+class _Computation:
+    """All computed features in one go: a frame of one row costs more than many expressions on it."""
+
+    def __init__(self, features: Sequence[Computed], spec: Spec) -> None:
+        reads = {*spec.key, *(c for f in features for c in f.expression.columns)}
+        self._schema = {n: t for n, t in spec.dtypes.items() if n in reads}
+        self._expressions = [f.expression.polars.alias(f.name) for f in features]
+        self._names = [f.name for f in features]
+
+    def __call__(self, request: Request) -> Found:
+        row = tuple(request.get(n) for n in self._schema)
+        frame = pl.DataFrame([row], schema=self._schema, orient="row")
+        return frame.select(self._expressions).row(0)
+
+
+def _ask(feature: Latest | Window, question: type[Contract], store: Online) -> Ask:
+    series = online.name(feature)
+    if store.position(series) is None:
+        raise StateError(
+            "features-not-online",
+            f"The online store has nothing for the feature {feature.name!r}.",
+            where=feature.place,
+            why="It was added or changed since the store was filled.",
+            next="Run `flyball apply`, which fills it from its table.",
+        )
+    itself = feature.table is question
+    return (
+        _latest(feature, series, itself=itself)
+        if isinstance(feature, Latest)
+        else _window(feature, series, itself=itself)
+    )
+
+
+def _latest(latest: Latest, series: str, *, itself: bool) -> Ask:
+    spec, by, nothing = contract.spec(latest.table), latest.by.question, [None] * len(latest.columns)
+    early = meaning.span(spec.known_before)
+    oldest = meaning.span(latest.max_age) if latest.max_age is not None else meaning.NEVER
+    late = [name in spec.late for name in latest.columns]
+    decode = msgspec.msgpack.Decoder(list[object]).decode
+
+    def ask(view: View, request: Request, asked: int, own: bytes) -> Found:
+        entity = meaning.scalar(request.get(by))
+        if entity is None:
+            return nothing
+        found = view.latest(series, entity, asked, asked + early, own if itself else b"")
+        if found is None or asked - found.event > oldest:  # type: ignore[operator]
+            return nothing
+        values = decode(found.value)  # type: ignore[arg-type]
+        if found.settled < asked or True not in late:
+            return values
+        return [None if masked else value for value, masked in zip(values, late, strict=True)]
+
+    return ask
+
+
+def _window(window: Window, series: str, *, itself: bool) -> Ask:
+    by, how, unit = window.by.question, window.how, meaning.unit(window)
+    spans, empty = [meaning.span(over) for over in window.over], meaning.finish(window.how, 1.0, 0, 0)
+
+    def ask(view: View, request: Request, asked: int, own: bytes) -> Found:
+        entity = meaning.scalar(request.get(by))
+        if entity is None:
+            return [empty] * len(spans)
+        count, total = view.total(series, 0, entity, asked)
+        mine = _current(view.chain(series, own), asked) if itself else None
+        known, value = _counted(mine, window, entity, asked) if mine is not None else (0, None)
+        values = []
+        for span in spans:
+            before, corrected = view.total(series, 0, entity, asked - span), view.total(series, span, entity, asked)
+            n, sum_ = count - before[0] + corrected[0], total - before[1] + corrected[1]
+            if value is not None and asked - known <= span:
+                n, sum_ = n - 1, sum_ - value
+            values.append(meaning.finish(how, unit, n, sum_))
+        return values
+
+    return ask
+
+
+def _current(chain: Sequence[Version], asked: int) -> Version | None:
+    """The version of a key that a question sees."""
+    return next((v for v in reversed(chain) if v.known < asked), None)
+
+
+def _counted(version: Version, window: Window, entity: str | int, asked: int) -> tuple[int, int | None]:
+    """When a current version was known to a window, and what it counts for an entity: None if nothing."""
+    known = version.settled if window.on_outcome else version.known
+    counts = version.entity == entity and known < asked and isinstance(version.value, int)
+    return known, int(version.value) if counts else None  # type: ignore[arg-type]

@@ -1,0 +1,286 @@
+"""What both times share: which declarations can be kept exactly, and how a value becomes a number that can.
+
+A **version** is one row of an observation frame: contract columns, `_batch`, `_known` and, with outcomes, `_outcome_known`.
+It is **current** for questions asked after its `_known`, up to and including the `_known` of the next version of its key.
+A **point** is a question's moment, entity and key. Moments are whole microseconds since 1970; NEVER stands for none.
+
+Totals are exact, so order and batching can never matter: true is 1, integers are themselves, and floats are counted in
+whole 2**-40ths (about 1e-12), half to even. NaN and infinities are no values: a window skips them like nulls, in `count` too.
+An empty window has mean null, sum 0 and count 0.
+
+Refused: expressions that look at more than their own row, columns that are not there, entities that cannot be compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import date, datetime, timedelta
+from itertools import chain
+
+import polars as pl
+
+from flyball._kernel import clock
+from flyball._kernel.errors import DataError, DeclarationError
+from flyball.data import contract
+from flyball.data.contract import Contract, Spec
+from flyball.learn.features.declare import Computed, Feature, FeatureSet, Given, Latest, Window
+
+NEVER = 2**63 - 1
+"""The moment that does not come: a version that is current still, an outcome that has not settled."""
+
+SCALE = 2.0**40
+LIMIT = 2.0**56
+"""Floats below this in size fit: 2**96 after scaling, so that 2**31 of them add up within 128 bits."""
+
+_EPOCH_DAY = date(1970, 1, 1)
+
+
+def micros(column: str) -> pl.Expr:
+    """Microseconds of a time column, as Int64."""
+    return pl.col(column).cast(pl.Int64)
+
+
+def span(duration: timedelta) -> int:
+    """Microseconds of a duration."""
+    return duration // clock.MICROSECOND
+
+
+def times(spec: Spec) -> tuple[pl.Expr, ...]:
+    """`_known`, `_batch`, `_settled` (NEVER while unsettled) and `_event` of a version, as Int64."""
+    settled = micros("_outcome_known").fill_null(NEVER) if spec.outcome_time else pl.lit(NEVER)
+    return micros("_known"), pl.col("_batch"), settled.alias("_settled"), micros(spec.event_time).alias("_event")
+
+
+def columns(spec: Spec) -> tuple[str, ...]:
+    """All columns of the observation frame of a contract."""
+    return (*spec.names, "_batch", "_known", *(("_outcome_known",) if spec.outcome_time else ()))
+
+
+def comparable(name: str, dtype: pl.DataType) -> pl.Expr:
+    """A column as text or Int64, so that equality and order are the same in Polars, Python and SQL."""
+    return pl.col(name).cast(pl.String if _is_text(dtype) else pl.Int64)
+
+
+def scalar(value: object) -> str | int | None:
+    """`comparable` for one Python value of a request."""
+    match value:
+        case None | str():
+            return value
+        case int():
+            return int(value)
+        case datetime():
+            return clock.micros(value)
+        case date():
+            return (value - _EPOCH_DAY).days
+        case _:
+            raise DataError(
+                "value-not-comparable",
+                f"{value!r} is {type(value).__name__}, and no key or entity is.",
+                why="Keys and entities are text, integers, Booleans, dates or times with a zone.",
+                next="Send a value of the column's type.",
+            )
+
+
+def dtype(window: Window) -> pl.DataType:
+    """The type of a window's row-wise expression."""
+    return _schema(window.table, window.value.polars)
+
+
+def value(window: Window) -> pl.Expr:
+    """What a row adds to the total of a window, as an exact integer; null where it does not count."""
+    kind, expression = dtype(window), window.value.polars
+    if kind.is_float():
+        wide = expression.cast(pl.Float64)
+        fixed = (pl.when(wide.is_finite()).then(wide) * SCALE).round(0, mode="half_to_even").cast(pl.Int128)
+    elif window.how == "count":
+        fixed = pl.when(expression.is_not_null()).then(pl.lit(1, pl.Int64))
+    elif kind == pl.Boolean or kind in _SMALL:
+        fixed = expression.cast(pl.Int64)
+    else:
+        fixed = expression.cast(pl.Int128)
+    return fixed
+
+
+def fitting(window: Window, values: pl.Series) -> None:
+    """Raise DataError `number-too-large` if a value of a window is beyond what can be summed exactly."""
+    if values.dtype == pl.Int128 and dtype(window).is_float():
+        bound = int(LIMIT * SCALE)
+        if (~values.is_between(-bound, bound, closed="none")).any():
+            raise DataError(
+                "number-too-large",
+                f"The window {window.name!r} meets a number of 2**56 or more in size.",
+                where=window.place,
+                why="Windows add up exactly, in whole 2**-40ths within 128 bits.",
+                next="Divide the expression by a constant, or bound the column in its contract (max=...).",
+            )
+
+
+def unit(window: Window) -> float:
+    """What one unit of a window's total is worth."""
+    return 1 / SCALE if dtype(window).is_float() else 1.0
+
+
+def finished(window: Window) -> pl.Expr:
+    """The output of a window from `_count` and `_total`; the same operations as `finish`, bit for bit."""
+    total = pl.col("_total").cast(pl.Float64)
+    if window.how == "count":
+        return pl.col("_count")
+    if window.how == "sum":
+        return total * unit(window)
+    return pl.when(pl.col("_count") > 0).then(total / pl.col("_count").cast(pl.Float64) * unit(window))
+
+
+def finish(how: str, worth: float, count: int, total: int) -> float | int | None:
+    """`finished` for one point."""
+    if how == "count":
+        return count
+    if how == "sum":
+        return float(total) * worth
+    return float(total) / float(count) * worth if count else None
+
+
+def twice(batch: int) -> DataError:
+    """The error of a batch that holds two versions of one key."""
+    return DataError(
+        "two-versions-at-once",
+        f"Batch {batch} holds two rows with the same key.",
+        why="The later version of a key is the one of the later batch: here it cannot be told.",
+        next="Ingest the later row as a batch of its own.",
+    )
+
+
+def check(features: FeatureSet, question: type[Contract]) -> None:
+    """Refuse what cannot be built exactly.
+
+    Raises:
+        DeclarationError: `no-such-column`, `leaks-outcome`, `expression-not-row-wise`, `expression-does-not-fit`,
+            `feature-of-unusable-type`, `not-comparable`, `span-not-positive`, `feature-name-taken`.
+    """
+    names: set[str] = set()
+    for feature in features.features:
+        problem = next(_problems(feature, question), None)
+        if problem is not None:
+            code, what, why = problem
+            raise DeclarationError(
+                code,
+                f"The feature {feature.name!r} {what}",
+                where=feature.place,
+                why=why,
+                next="Mend the feature, then run `flyball plan` again.",
+            )
+        for output in feature.outputs(question):
+            if output.name in names or output.name.startswith("_"):
+                raise DeclarationError(
+                    "feature-name-taken",
+                    f"The feature {feature.name!r} yields {output.name!r}, a name that is taken.",
+                    where=feature.place,
+                    why="A model's inputs are told by their names; those with a leading underscore are flyball's.",
+                    next="Rename the feature.",
+                )
+            names.add(output.name)
+
+
+_SMALL = (pl.Int8, pl.Int16, pl.Int32, pl.UInt8, pl.UInt16, pl.UInt32)
+_ROW_WISE = "Each value follows from its own row: then it is the same for one question and for a million."
+
+Problem = tuple[str, str, str]
+
+
+def _problems(feature: Feature, question: type[Contract]) -> Iterator[Problem]:
+    asks = contract.spec(question)
+    match feature:
+        case Given():
+            yield from _missing([feature.name], asks)
+        case Computed():
+            yield from _missing(sorted(feature.expression.columns), asks)
+            if not row_wise(feature.expression.polars):
+                yield "expression-not-row-wise", f"is computed by {feature.expression}.", _ROW_WISE
+        case Latest():
+            looks = contract.spec(feature.table)
+            yield from _missing(feature.columns, looks)
+            yield from _entity(feature, asks, looks)
+            if feature.max_age is not None and feature.max_age < timedelta(0):
+                yield (
+                    "span-not-positive",
+                    f"has max_age={feature.max_age}.",
+                    "An age is counted back from the question.",
+                )
+            for name in feature.columns:
+                if looks.column(name).dtype.is_decimal() or looks.column(name).dtype in (pl.Int128, pl.UInt128):
+                    yield (
+                        "feature-of-unusable-type",
+                        f"takes {looks.name}.{name}.",
+                        "A model reads floats and integers.",
+                    )
+        case Window():
+            looks = contract.spec(feature.table)
+            yield from _missing(sorted(feature.value.columns), looks)
+            yield from _entity(feature, asks, looks)
+            yield from _window(feature)
+
+
+def _window(window: Window) -> Iterator[Problem]:
+    if not window.over or min(window.over) <= timedelta(0):
+        yield "span-not-positive", f"covers {window.over}.", "A window covers a span of time before the question."
+    if not row_wise(window.value.polars):
+        yield "expression-not-row-wise", f"adds up {window.value}.", _ROW_WISE
+    try:
+        kind = dtype(window)
+    except pl.exceptions.PolarsError as problem:
+        yield "expression-does-not-fit", f"cannot be computed from {window.table.__name__}.", str(problem)
+    else:
+        if window.how != "count" and not (kind.is_integer() or kind.is_float() or kind == pl.Boolean):
+            yield "feature-of-unusable-type", f"adds up {kind}.", "Only numbers and Booleans have a sum and a mean."
+        if kind in (pl.Int128, pl.UInt128):
+            yield "feature-of-unusable-type", f"adds up {kind}.", "Totals are kept within 128 bits."
+
+
+def _entity(feature: Latest | Window, asks: Spec, looks: Spec) -> Iterator[Problem]:
+    by, names = feature.by, f"{asks.name}.{feature.by.question} and {looks.name}.{feature.by.table}"
+    yield from chain(_missing([by.question], asks), _missing([by.table], looks))
+    if by.table in looks.late or by.question in asks.late:
+        yield "leaks-outcome", f"is looked up by {names}.", "Whose row it is must be known when the row is known."
+        return
+    left, right = asks.column(by.question).dtype, looks.column(by.table).dtype
+    alike = left == right or (_is_text(left) and _is_text(right)) or (left.is_integer() and right.is_integer())
+    if not (alike and _is_comparable(left) and _is_comparable(right)):
+        yield "not-comparable", f"is looked up by {names}.", f"{left} and {right} cannot be compared exactly."
+    for column in looks.columns:
+        if column.key and not _is_comparable(column.dtype):
+            yield "not-comparable", f"looks at {looks.name}.", f"Its key {column.name!r} is {column.dtype}."
+
+
+def _missing(names: list[str] | tuple[str, ...], spec: Spec) -> Iterator[Problem]:
+    for name in names:
+        if name not in spec.names:
+            yield "no-such-column", f"reads {name!r}, and {spec.name} has no such column.", f"It has {spec.names}."
+
+
+def row_wise(expression: pl.Expr) -> bool:
+    """Whether each value of an expression follows from its own row alone.
+
+    Every node is asked, since Polars calls `x - x.mean()` separable by rows. What Polars cannot tell (a Python function)
+    is not row-wise.
+    """
+    meta = expression.meta
+    try:
+        if meta.is_literal():
+            return bool(meta.is_scalar())
+        return meta.is_row_separable() and meta.is_length_preserving() and all(row_wise(inner) for inner in meta.pop())
+    except pl.exceptions.PolarsError:
+        return False
+
+
+def _schema(table: type[Contract], expression: pl.Expr) -> pl.DataType:
+    empty = pl.LazyFrame(schema=contract.spec(table).dtypes)
+    return empty.select(expression.alias("value")).collect_schema()["value"]
+
+
+def _is_text(kind: pl.DataType) -> bool:
+    return kind in (pl.String, pl.Categorical) or isinstance(kind, pl.Enum)
+
+
+def _is_comparable(kind: pl.DataType) -> bool:
+    if isinstance(kind, pl.Datetime):
+        return kind.time_unit == "us" and kind.time_zone is not None
+    return _is_text(kind) or kind in (*_SMALL, pl.Int64, pl.Boolean, pl.Date)

@@ -1,0 +1,1 @@
+"""3. Who gets to answer."""

@@ -1,0 +1,68 @@
+"""Who answers: one small file with an epoch, replaced as a whole after the fact commits, followed by every server process.
+
+The file is derived: facts say who is champion, and a crash between the fact and the file is mended by deriving it again.
+A server never answers by a route that is older than the one it has.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+
+from flyball._kernel.ports import Facts
+from flyball.release import version
+
+
+class Route(msgspec.Struct, frozen=True, kw_only=True):
+    """The routing of one app: model -> who answers, and since which epoch."""
+
+    app: str
+    models: dict[str, Answering]
+
+
+class Answering(msgspec.Struct, frozen=True, kw_only=True):
+    """Who answers for one model.
+
+    Attributes:
+        epoch: grows with every change; recorded with each answer.
+        champion: the version that answers.
+        manifest: the digest of its signed manifest.
+        previous: who answered before, the first fallback; "" if nobody.
+    """
+
+    epoch: int
+    champion: str
+    manifest: str
+    previous: str = ""
+
+
+class Routes(Protocol):
+    """Where the route lies."""
+
+    def read(self) -> Route | None:
+        """The present route, or None if nothing was ever released."""
+
+    def publish(self, route: Route) -> None:
+        """Replace it atomically."""
+
+
+def derive(log: Facts, app: str, models: tuple[str, ...]) -> Route:
+    """The route that the facts say."""
+    found: dict[str, Answering] = {}
+    for model in models:
+        now = version.champion(log, app, model)
+        if now is not None:
+            row = version.find(log, app, now.version)
+            found[model] = Answering(
+                epoch=now.epoch, champion=now.version, manifest=row.manifest, previous=now.previous
+            )
+    return Route(app=app, models=found)
+
+
+def sync(log: Facts, routes: Routes, app: str, models: tuple[str, ...]) -> Route:
+    """Bring the file up to what the facts say; writes only where they differ."""
+    said = derive(log, app, models)
+    if routes.read() != said:
+        routes.publish(said)
+    return said

@@ -1,0 +1,394 @@
+"""The journal: every answer, on disk, in order; what a crash took is counted and named, never silence.
+
+A **journal** is a place that many processes share: it finds, reads, and gives account. A process that answers opens a
+**recorder** on it: one writer, whose numbers run on over its **segments**, so (process, number) names an answer for good.
+A number is handed out when the answer is recorded; the numbers that may be handed out are reserved on disk first, a
+**block** at a time, so a crash leaves at most one block of numbers that nobody can speak for: `Recovery.unknown`.
+
+*Acknowledged*: the answer may leave when `done` is called, after its commit. *Interval*: it may leave at once, and a
+crash loses what was not yet committed. What a full disk turned away is **refused**: counted, and never acknowledged.
+The journal cannot tell a personal value from another: such columns must be keyed hashes before they come here.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final, Literal, NamedTuple, Protocol
+
+import msgspec
+
+from flyball._kernel import facts
+from flyball._kernel.errors import DataError, DeclarationError
+
+FORMAT: Final = 1
+"""The layout of a segment; grows with every change to it."""
+
+Durability = Literal["acknowledged", "interval"]
+
+Done = Callable[[BaseException | None], None]
+"""Called once: with None when the answer may leave, or with the error why it must not. It must not raise."""
+
+Deliver = Callable[[Callable[[], None]], object]
+"""Runs the acknowledgements of one group commit: `loop.call_soon_threadsafe` fits as it is."""
+
+Span = tuple[int, int]
+"""Numbers from the first to the last, both included."""
+
+
+def at_once(acknowledge: Callable[[], None]) -> None:
+    """Deliver on the writer's own thread: for callers that wait on thread-safe futures."""
+    acknowledge()
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """One answer, as the serving edge hands it over.
+
+    Attributes:
+        id: the prediction id, `ids.uuid7(asked)`.
+        asked: when the question was asked, microseconds since 1970 UTC.
+        model: the model of the application.
+        version: the version that answered.
+        epoch: the routing epoch under which it answered.
+        role: "champion", "shadow", "canary", "previous", "baseline", "default".
+        within_tolerance: whether it was asked near enough to the declared moment to enter the skew audit.
+        key: the key of the question, deterministic JSON.
+        inputs: the request by column: JSON scalars and aware times; personal columns as keyed hashes.
+        features: the encoded value of each feature by name.
+        output: what was answered.
+        latency_us: microseconds from the bytes of the question to this record.
+        via: the predictor, such as "lightgbm" or "onnx".
+    """
+
+    id: str
+    asked: int
+    model: str
+    version: str
+    epoch: int
+    role: str
+    within_tolerance: bool
+    key: str
+    inputs: Mapping[str, Any]
+    features: Mapping[str, float | int | str | None]
+    output: float
+    latency_us: int
+    via: str
+
+
+class Entry(Answer, frozen=True, kw_only=True):
+    """An answer in its place in the journal: number `seq` of `process`, lying in `segment`."""
+
+    app: str
+    process: str
+    segment: str
+    seq: int
+
+
+class Header(msgspec.Struct, frozen=True, kw_only=True):
+    """What a segment says of itself from its first moment on.
+
+    Attributes:
+        format: `FORMAT` of the release that wrote it.
+        app: the application that answered.
+        durability: what an answer waited for.
+        head: the end of the chain of facts when the segment was opened; ties the two histories together.
+    """
+
+    format: int
+    app: str
+    durability: Durability
+    head: facts.Head
+
+
+class Recovery(msgspec.Struct, frozen=True, kw_only=True):
+    """The account of one segment that is over: every number handed out is recorded, refused, or in a gap.
+
+    Attributes:
+        segment: its name.
+        header: what it said of itself.
+        closed: whether its recorder closed it; otherwise the process died.
+        recorded: answers in it.
+        refused: answers that could not be written, whose callers were told so.
+        gaps: spans of numbers that may have been handed out and are nowhere. Under "acknowledged" durability none of
+            them was acknowledged.
+    """
+
+    segment: str
+    header: Header
+    closed: bool
+    recorded: int
+    refused: int
+    gaps: tuple[Span, ...]
+
+    @property
+    def unknown(self) -> int:
+        """How many answers may be lost, at most: never more than one block."""
+        return sum(last - first + 1 for first, last in self.gaps)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a recorder keeps its promise.
+
+    Attributes:
+        durability: what an answer waits for.
+        interval: under "interval", the longest time between two commits.
+        block: numbers reserved at a time: bounds the answers in flight, and the unknown of a crash.
+        patience: how long `record` waits for room before `journal-full`; zero on an event loop's thread.
+        rows: a segment is full with so many answers,
+        size: or with so many bytes of them,
+        age: or so long after it was opened.
+    """
+
+    durability: Durability = "acknowledged"
+    interval: timedelta = timedelta(milliseconds=20)
+    block: int = 4096
+    patience: timedelta = timedelta(milliseconds=100)
+    rows: int = 250_000
+    size: int = 256 * 1024 * 1024
+    age: timedelta = timedelta(hours=1)
+
+    def __post_init__(self) -> None:
+        small = [name for name in ("block", "rows", "size") if getattr(self, name) < 1]
+        negative = [name for name in ("interval", "patience", "age") if getattr(self, name) < timedelta()]
+        if small or negative:
+            raise DeclarationError(
+                "journal-settings",
+                f"Journal settings out of range: {', '.join(small + negative)}",
+                why="block, rows and size are at least 1; durations are not negative",
+            )
+
+    def full(self, rows: int, size: int, age: float) -> bool:
+        """Whether a segment with so many rows and bytes in it, opened `age` seconds ago, takes no more."""
+        return rows >= self.rows or size >= self.size or (rows > 0 and age >= self.age.total_seconds())
+
+
+class Segment(NamedTuple):
+    """The name of a segment: whose it is, its first number, and when it was opened (microseconds); sorts in order."""
+
+    process: str
+    first: int
+    started: int
+
+    def __str__(self) -> str:
+        return f"{self.process}.{self.first:012d}.{self.started:016d}"
+
+    @staticmethod
+    def parse(name: str) -> Segment | None:
+        """The segment of that name, or None where it is not one."""
+        match name.split("."):
+            case [process, first, started] if process and first.isdecimal() and started.isdecimal():
+                return Segment(process, int(first), int(started))
+        return None
+
+
+class Recorder(Protocol):
+    """One process's pen."""
+
+    @property
+    def process(self) -> str:
+        """The identity of this recorder, a UUIDv7; new each time one is opened."""
+
+    def record(self, answer: Answer, done: Done | None = None) -> int:
+        """Number `answer` and hand it to the writer; returns its number.
+
+        Args:
+            answer: what was answered. An event loop calls this on its own thread.
+            done: called once, through the recorder's `deliver`, when the answer may leave or must not; under
+                "interval" durability before `record` returns. None where nobody waits.
+
+        Raises:
+            DataError: `unrecordable-answer`: a value that cannot be stored; no number was handed out.
+            RetryableError: `journal-full`: as many answers are in flight as numbers are reserved.
+            StateError: `journal-closed`.
+        """
+
+    def close(self) -> None:
+        """Commit what is in flight, give back the numbers not used, and end the segment; again: nothing.
+
+        Raises:
+            AdapterError: `journal-write`: the last answers could not be written; the segment stays open, and
+                `recover` counts them.
+        """
+
+
+class Journal(Protocol):
+    """The answers of all processes."""
+
+    def open(
+        self, app: str, *, head: Callable[[], facts.Head] = lambda: facts.START, deliver: Deliver = at_once
+    ) -> Recorder:
+        """Begin to record, in a segment of its own.
+
+        Args:
+            app: the application that answers.
+            head: the end of the chain of facts; asked whenever a segment is opened, on the writer's thread.
+            deliver: runs the acknowledgements of a group, once for each commit.
+
+        Raises:
+            AdapterError: `journal-write`, when no segment can be created.
+        """
+
+    def find(self, prediction: str) -> Entry | None:
+        """The answer with that id, in any segment, also of a process that runs now.
+
+        Raises:
+            AdapterError: `journal-unreadable`.
+            StateError: `journal-is-newer`.
+        """
+
+    def read(self, after: Mapping[str, int] | None = None) -> Iterator[Entry]:
+        """Committed answers in the order of (segment, number).
+
+        Args:
+            after: per process, the last number already read: a cursor that misses nothing while several
+                processes write. None reads everything.
+
+        Raises:
+            AdapterError: `journal-unreadable`.
+            StateError: `journal-is-newer`.
+        """
+
+    def recover(self) -> list[Recovery]:
+        """The account of every segment that is over (closed, or its process is gone), in order; changes nothing.
+
+        Raises:
+            AdapterError: `journal-unreadable`.
+            StateError: `journal-is-newer`.
+        """
+
+
+class Future(Protocol):
+    """What an asyncio and a concurrent future have in common."""
+
+    def done(self) -> bool:
+        """Whether it has a result, or was cancelled."""
+
+    def set_result(self, result: None, /) -> None:
+        """Wake whoever waits."""
+
+    def set_exception(self, exception: BaseException, /) -> None:
+        """Wake whoever waits with an error."""
+
+
+def resolve(future: Future) -> Done:
+    """Acknowledge into `future`; a caller that has gone (cancelled) is passed over."""
+
+    def done(error: BaseException | None) -> None:
+        if not future.done():
+            if error is None:
+                future.set_result(None)
+            else:
+                future.set_exception(error)
+
+    return done
+
+
+def tell(waiting: Sequence[Done], error: BaseException | None) -> None:
+    """Call each; one that raises does not keep the rest from being told, and its error surfaces after them."""
+    told = 0
+    try:
+        for done in waiting:
+            told += 1
+            done(error)
+    finally:
+        if told < len(waiting):
+            tell(waiting[told:], error)
+
+
+def packed(prediction: str) -> bytes | None:
+    """The 16 bytes of a prediction id, or None where it is not one."""
+    try:
+        value = bytes.fromhex(prediction.replace("-", ""))
+    except ValueError:
+        return None
+    return value if len(value) == 16 else None
+
+
+_body = msgspec.msgpack.Encoder()
+_of_body = msgspec.msgpack.Decoder(tuple[dict[str, Any], dict[str, Any]])
+_whole = struct.Struct("qqq")
+
+
+def pack(answer: Answer) -> bytes:
+    """Inputs and features as MessagePack, which keeps NaN, infinities and times as they are.
+
+    The rest of `answer` is checked here too, on the caller's thread: what no adapter can store must never
+    reach the writer, where it would take the answers of its group down with it.
+
+    Raises:
+        DataError: `unrecordable-answer`.
+    """
+    try:
+        if packed(answer.id) is None:
+            raise ValueError("its id is not a UUID")
+        if not type(answer.asked) is type(answer.epoch) is type(answer.latency_us) is int:
+            raise TypeError("asked, epoch and latency are ints")
+        _whole.pack(answer.asked, answer.epoch, answer.latency_us)
+        float(answer.output)
+        (answer.model + answer.version + answer.role + answer.key + answer.via).encode()
+        return _body.encode((answer.inputs, answer.features))
+    except (TypeError, ValueError, OverflowError, struct.error) as error:
+        raise DataError(
+            "unrecordable-answer",
+            f"The answer {answer.id} cannot be recorded",
+            why=str(error),
+            next="hand over plain scalars: str, int, float, bool, None, or aware times",
+        ) from error
+
+
+def unpack(body: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Inputs and features."""
+    return _of_body.decode(body)
+
+
+def reserve(last: int, bound: int, block: int) -> int:
+    """The upper bound of the numbers that may be handed out once `last` is accounted for.
+
+    It moves only when half of the block is used, so that most commits need not write it.
+    """
+    return bound if bound - last > block // 2 else last + block
+
+
+def gaps(first: int, end: int, spans: Iterable[Span]) -> tuple[Span, ...]:
+    """The numbers of first..end that are in none of `spans`."""
+    missing, following = [], first
+    for start, stop in sorted(spans):
+        if following > end:
+            break
+        if start > following:
+            missing.append((following, min(start - 1, end)))
+        following = max(following, stop + 1)
+    if following <= end:
+        missing.append((following, end))
+    return tuple(missing)
+
+
+def ends(segments: Sequence[Segment]) -> Iterator[tuple[Segment, float]]:
+    """Each segment in order, with the last number that can be its own: one before its successor's first.
+
+    A process opens the next segment before it closes the one that is full; dying between the two, it leaves
+    numbers reserved in both, which belong to the second.
+    """
+    ordered = sorted(segments)
+    for n, each in enumerate(ordered):
+        following = [other.first for other in ordered[n + 1 : n + 2] if other.process == each.process]
+        yield each, following[0] - 1 if following else math.inf
+
+
+def likely(segments: Sequence[Segment], prediction: bytes) -> list[Segment]:
+    """All segments, beginning where the time in the id says: the latest one opened before it.
+
+    An id may be older than the segment that its answer lies in (made before a rotation, written after), so the
+    rest follows rather than being left out.
+    """
+    moment = int.from_bytes(prediction[:6], "big") * 1000 + 999
+    before = sorted((each for each in segments if each.started <= moment), key=_started, reverse=True)
+    return before + sorted((each for each in segments if each.started > moment), key=_started)
+
+
+def _started(segment: Segment) -> int:
+    return segment.started

@@ -1,0 +1,223 @@
+"""A project as `flyball new` makes it, from its first plan to the reason of one answer; changed line by line on the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flyball import cli
+
+Run = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """One project for the whole story, in a home of its own."""
+    folder = tmp_path_factory.mktemp("shop")
+    before = Path.cwd()
+    os.chdir(folder)
+    assert cli.call(["new", "shop"]) == 0
+    yield folder / "shop"
+    os.chdir(before)
+
+
+@pytest.fixture
+def run(shop: Path, capfd: pytest.CaptureFixture[str]) -> Run:
+    """Run a verb on the project as it stands on disk; returns what `--json` says, or (exit code, text of the error)."""
+
+    def verb(*arguments: str, fails: int = 0) -> Any:
+        for name in [n for n in sys.modules if n == "shop" or n.startswith("shop.")]:
+            del sys.modules[name]
+        capfd.readouterr()
+        code = cli.call([arguments[0], str(shop), *arguments[1:], "--json"])
+        said = capfd.readouterr()
+        assert code == fails, said.err + said.out
+        return said.err if fails else json.loads(said.out)
+
+    return verb
+
+
+def edit(file: Path, old: str, new: str) -> None:
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+    os.utime(file, ns=(file.stat().st_atime_ns, file.stat().st_mtime_ns + 2_000_000_000))
+
+
+def runs(plan: Any) -> list[str]:
+    return [step["step"] for step in plan["models"][0]["steps"] if step["runs"]]
+
+
+ALL = ["examples", "search", "train", "evaluate", "register", "gates", "release"]
+
+
+def test_a_plan_moves_nothing(shop: Path, run: Run) -> None:
+    plan = run("plan")
+    assert [f["file"] for f in plan["files"]] == ["data/orders.csv"]
+    assert runs(plan) == ALL
+    assert not (shop / ".flyball").exists()
+
+
+def test_apply_brings_it_to_a_released_version(shop: Path, run: Run) -> None:
+    done = run("apply")
+    assert done["ingested"] == ["data/orders.csv"]
+    (model,) = done["models"]
+    assert model["ran"] == ALL
+    assert (model["version"], model["decision"], model["champion"]) == ("sent_back-1", "release", "sent_back-1")
+    report = shop / ".flyball" / "reports" / "sent_back-1" / "report.html"
+    assert "<svg" in report.read_text() and "<script" not in report.read_text()
+
+
+def test_a_second_apply_does_nothing(run: Run) -> None:
+    done = run("apply")
+    assert done["ingested"] == []
+    assert done["models"][0]["ran"] == []
+    plan = run("plan")
+    assert runs(plan) == [] and plan["files"] == [] and plan["work"] == ""
+
+
+def test_the_version_is_reproduced_to_the_byte(run: Run) -> None:
+    found = run("reproduce", "sent_back-1")
+    assert found["identical"], found
+    assert {"examples", "encoder.json", "model.txt", "scores.npy"} <= set(found["compared"])
+
+
+def test_a_monitor_and_a_release_policy_re_run_no_training(shop: Path, run: Run) -> None:
+    edit(
+        shop / "app.py",
+        "    gates=[",
+        '    monitors=[fb.Monitor("drift", fb.psi(features, over=days(7)))],\n    gates=[',
+    )
+    assert runs(run("plan")) == []
+
+
+def test_a_gate_re_runs_the_judgement_alone(shop: Path, run: Run) -> None:
+    edit(shop / "app.py", "roc_auc >= 0.6,", "roc_auc >= 0.61,")
+    plan = run("plan")
+    assert runs(plan) == ["gates", "release"]
+    (why,) = [s["why"] for s in plan["models"][0]["steps"] if s["step"] == "gates"]
+    assert any("roc_auc >= 0.61" in reason for reason in why)
+    assert run("apply")["models"][0]["version"] == "sent_back-1"
+
+
+def test_one_feature_re_runs_what_follows_from_it_and_is_named(shop: Path, run: Run) -> None:
+    edit(shop / "app.py", "over=days(120)", "over=days(90)")
+    plan = run("plan")
+    assert runs(plan) == ALL
+    (why,) = [s["why"] for s in plan["models"][0]["steps"] if s["step"] == "examples"]
+    assert why == ["feature customer_returns changed"]
+    assert plan["files"] == []
+    edit(shop / "app.py", "over=days(90)", "over=days(120)")
+    assert runs(run("plan")) == [], "what was done once is known again"
+
+
+def test_moving_lines_and_comments_change_nothing(shop: Path, run: Run) -> None:
+    edit(shop / "app.py", "returns = Order", "# a remark\n\n\nreturns = Order")
+    assert runs(run("plan")) == []
+
+
+def test_a_change_inside_what_a_preparation_calls_is_seen(shop: Path, run: Run) -> None:
+    file = shop / "preparation.py"
+    file.write_text(
+        file.read_text().replace('pl.col("category").str.to_lowercase().str.strip_chars()', 'clean(pl.col("category"))')
+        + "\n\ndef clean(cell: pl.Expr) -> pl.Expr:\n    return cell.str.to_lowercase().str.strip_chars()\n"
+    )
+    assert [f["why"] for f in run("plan")["files"]] == ["its preparation or contract changed"]
+    done = run("apply")
+    assert done["ingested"] == ["data/orders.csv"]
+    assert done["models"][0]["ran"] == [], "new rows alone do not move what a model learns from"
+    edit(file, ".str.strip_chars()\n", ".str.strip_chars().str.replace('x', 'x')\n")
+    assert [f["why"] for f in run("plan")["files"]] == ["its preparation or contract changed"]
+    edit(file, ".str.strip_chars().str.replace('x', 'x')\n", ".str.strip_chars()\n")
+    assert run("plan")["files"] == []
+    tables = run("status")["tables"]
+    assert (tables[0]["accepted"], tables[0]["duplicates"], tables[0]["corrections"]) == (6000, 6000, 0)
+
+
+def test_a_file_is_answered_by_the_same_version(shop: Path, run: Run, tmp_path: Path) -> None:
+    import polars as pl
+
+    asked = pl.read_csv(shop / "data" / "orders.csv").tail(100).drop("settled", "returned")
+    asked.write_parquet(tmp_path / "in.parquet")
+    said = run("predict", str(tmp_path / "in.parquet"), str(tmp_path / "out.parquet"))
+    assert (said["answered"], said["refused"], said["version"]) == (100, 0, "sent_back-1")
+    answers = pl.read_parquet(tmp_path / "out.parquet")
+    assert answers["output"].is_between(0, 1).all() and answers["output"].n_unique() > 10
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "code", "line"),
+    [
+        ("    Order.channel,\n", "    Order.returned,\n", "leaks-outcome", "features = "),
+        ("Order.placed.col.dt.hour()", "Order.settled.col.dt.hour()", "leaks-outcome", "features = "),
+        ("hours(0), tolerance", "hours(3), tolerance", "asked-too-early", "@fb.model("),
+        ("predicts=Order.returned", "predicts=Order.price", "predicts-no-outcome", "@fb.model("),
+        ("[fb.files(", "[fb.files('data/orders.csv', prepare=orders, yields=Order), fb.files(", "name-taken", "app = "),
+        ("Order.placed.col.dt.hour()", "Order.placed.col", "feature-of-unusable-type", "features = "),
+        ("roc_auc >= 0.61", "0.5 <= roc_auc <= 0.9", "condition-as-bool", "0.5 <="),
+        ("from lightgbm", "from lightgbmm", "app-file-broken", "from lightgbmm"),
+    ],
+)
+def test_an_app_that_contradicts_itself_is_refused_with_its_line(
+    shop: Path, run: Run, old: str, new: str, code: str, line: str
+) -> None:
+    file = shop / "app.py"
+    whole = file.read_text()
+    try:
+        edit(file, old, new)
+        error = run("plan", fails=2)
+        number = next(i for i, text in enumerate(file.read_text().splitlines(), 1) if line in text)
+        assert f"[{code}]" in error
+        place = re.search(r"app\.py:(\d+)", error)
+        assert place is not None and abs(int(place[1]) - number) <= 1, error
+        assert "next:" in error and "Traceback" not in error
+    finally:
+        file.write_text(whole)
+
+
+@pytest.mark.parametrize(
+    ("break_", "rule"),
+    [
+        (lambda row: row.replace("books", "boots", 1), "category"),
+        (lambda row: re.sub(r",(\d+\.\d+),", ",-1.0,", row, count=1), "price"),
+        (lambda row: re.sub(r",(\d+\.\d+),", ",many,", row, count=1), "price"),
+        (lambda row: row + ",surplus", "ragged"),
+    ],
+)
+def test_bad_rows_are_quarantined_and_nothing_is_lost(
+    shop: Path, run: Run, break_: Callable[[str], str], rule: str
+) -> None:
+    file = shop / "data" / "orders.csv"
+    whole = file.read_text()
+    before = run("status")["tables"][0]
+    lines = whole.splitlines()
+    at = next(i for i, text in enumerate(lines) if i and ",books," in text)
+    try:
+        file.write_text("\n".join([*lines[:at], break_(lines[at]), *lines[at + 1 :]]) + "\n")
+        run("apply")
+        after = run("status")["tables"][0]
+        grown = {k: after[k] - before[k] for k in ("read", "accepted", "quarantined", "duplicates")}
+        assert grown == {"read": 6000, "accepted": 0, "quarantined": 1, "duplicates": 5999}
+        assert any(rule in broken for broken in after["by_rule"])
+    finally:
+        file.write_text(whole)
+
+
+def test_a_missing_column_stops_the_file_and_loses_nothing(shop: Path, run: Run) -> None:
+    file = shop / "data" / "orders.csv"
+    whole = file.read_text()
+    before = run("status")["tables"][0]
+    try:
+        file.write_text(whole.replace("channel", "chanel", 1))
+        error = run("apply", fails=1)
+        assert "[column-missing]" in error and "channel" in error and "next:" in error
+        assert run("status")["tables"][0] == before
+    finally:
+        file.write_text(whole)

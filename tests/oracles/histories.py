@@ -1,0 +1,269 @@
+"""Random histories of three contracts, and questions about them: late, corrected and repeated rows, ties, nulls.
+
+`Reading` has no outcomes, and is keyed by entity and event time. `Trip` has outcomes and a key of its own; corrections
+leave its time and entities alone. Corrections of a `Job` move it to other times and other teams.
+
+Moments are a few microseconds apart, the least there is, so that ties are common and borders exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import dataframely as dy
+import polars as pl
+from hypothesis import strategies as st
+
+from flyball.data import contract
+from flyball.data.contract import Contract, before, event_time, outcome, outcome_time
+from flyball.learn.features import declare, meaning
+from flyball.learn.features.declare import FeatureSet, Latest, Window
+from tests.oracles import point_in_time
+from tests.oracles.point_in_time import Row
+
+
+def ticks(n: int) -> timedelta:
+    return timedelta(microseconds=n)
+
+
+START = datetime(2013, 1, 1, tzinfo=UTC)
+PLACES, TEAMS = ["a", "b"], ["red", "blue", None]
+NUMBERS = [None, 0.1, -2.5, 2.0**-41, 0.3, 3.0, 1e10, float("nan"), float("inf")]
+
+
+class Reading(Contract):
+    place = dy.String(primary_key=True)
+    seen = event_time(dy.Datetime(time_zone="UTC", primary_key=True))
+    level = dy.Float64(nullable=True)
+    kind = dy.Enum(["x", "y"], nullable=True)
+
+
+class Trip(Contract):
+    trip = dy.Int64(primary_key=True)
+    leg = dy.String(primary_key=True)
+    leaves = event_time(dy.Datetime(time_zone="UTC"), known=before(ticks(4)))
+    place = dy.Enum(PLACES)
+    team = dy.String(nullable=True)
+    miles = dy.Int32(nullable=True)
+    arrived = outcome_time(dy.Datetime(time_zone="UTC", nullable=True), void_after=ticks(9))
+    late = outcome(dy.Bool(nullable=True))
+    delay = outcome(dy.Float64(nullable=True))
+
+
+class Job(Contract):
+    job = dy.String(primary_key=True)
+    due = event_time(dy.Datetime(time_zone="UTC"), known=before(ticks(3)))
+    team = dy.String(nullable=True)
+    size = dy.Float64(nullable=True)
+    done = outcome_time(dy.Datetime(time_zone="UTC", nullable=True))
+    cost = outcome(dy.Int64(nullable=True))
+
+
+features = declare.features
+latest = declare.latest
+window = declare.window
+
+ABOUT_TRIPS = features(
+    Trip.miles,
+    Trip.place,
+    far=Trip.miles.col > 2,
+    tick=Trip.leaves.col.dt.microsecond() + Trip.miles.col,
+    reading=latest(Reading, by=Trip.place, max_age=ticks(5)),
+    newest=latest(Reading, by=Trip.place, columns=[Reading.level]),
+    trip=latest(Trip, by=Trip.team, columns=[Trip.miles, Trip.late, Trip.delay]),
+    job=latest(Job, by=Trip.team, columns=[Job.size, Job.cost]),
+    late_rate=window(Trip, Trip.late.col.mean(), by=Trip.team, over=[ticks(3), ticks(8)]),
+    delayed=window(Trip, Trip.delay.col.sum(), by=Trip.place, over=ticks(6), where=Trip.late.col),
+    trips=window(Trip, pl.len(), by=Trip.team, over=ticks(6)),
+    levels=window(Reading, Reading.level.col.mean(), by=Trip.place, over=[ticks(4), ticks(60)]),
+    costs=window(Job, Job.cost.col.sum(), by=Trip.team, over=ticks(7)),
+    sizes=window(Job, Job.size.col.count(), by=Trip.team, over=ticks(7)),
+)
+ABOUT_JOBS = features(
+    Job.size,
+    last=latest(Job, by=Job.team),
+    settled=latest(Job, by=Job.team, columns=[Job.cost], max_age=ticks(4)),
+    mean_cost=window(Job, Job.cost.col.mean(), by=Job.team, over=[ticks(2), ticks(9)]),
+    sum_size=window(Job, Job.size.col.sum(), by=Job.team, over=ticks(5)),
+    trip=latest(Trip, by=Job.team, columns=[Trip.miles, Trip.late]),
+)
+VALUES: dict[str, Callable[[Row], Any]] = {
+    "late_rate": lambda r: r["late"],
+    "delayed": lambda r: r["delay"] if r["late"] else None,
+    "trips": lambda r: True,
+    "levels": lambda r: r["level"],
+    "costs": lambda r: r["cost"],
+    "sizes": lambda r: r["size"],
+    "mean_cost": lambda r: r["cost"],
+    "sum_size": lambda r: r["size"],
+}
+"""What each window adds up, in Python."""
+
+
+@dataclass(frozen=True)
+class History:
+    """Observation rows by contract name, and questions with their `_asked`."""
+
+    rows: dict[str, list[dict[str, Any]]]
+    trips: list[dict[str, Any]]
+    jobs: list[dict[str, Any]]
+
+    def tables(self, upto: int | None = None) -> dict[str, pl.LazyFrame]:
+        """Observation frames, of batches up to `upto`."""
+        kept = {n: [r for r in rows if upto is None or r["_batch"] <= upto] for n, rows in self.rows.items()}
+        return {c.__name__: frame(c, kept[c.__name__]).lazy() for c in (Reading, Trip, Job)}
+
+
+def at(tick: int) -> datetime:
+    return START + ticks(tick)
+
+
+def frame(table: type[Contract], rows: Sequence[Row]) -> pl.DataFrame:
+    """An observation frame."""
+    spec = contract.spec(table)
+    moment = pl.Datetime("us", "UTC")
+    schema = {**spec.dtypes, "_batch": pl.Int64, "_known": moment, "_outcome_known": moment}
+    wanted = {n: t for n, t in schema.items() if n in meaning.columns(spec)}
+    return pl.DataFrame([{n: r[n] for n in wanted} for r in rows], schema=wanted)
+
+
+def asking(question: type[Contract], questions: Sequence[Row]) -> pl.DataFrame:
+    """A frame of questions."""
+    dtypes = {c.name: c.dtype for c in contract.spec(question).request}
+    return pl.DataFrame(list(questions), schema={**dtypes, "_asked": pl.Datetime("us", "UTC")})
+
+
+def _observed(
+    spec: contract.Spec, drawn: Sequence[tuple[Any, ...]], make: Callable[..., dict[str, Any]], history: int
+) -> list[dict[str, Any]]:
+    """Rows with their batches and known times: the first `history` batches hold history, the others come late."""
+    rows: dict[tuple[Any, ...], dict[str, Any]] = {}
+    batch = 1
+    for next_batch, *rest in drawn:
+        batch += next_batch
+        row = make(*rest)
+        declared, ends = row[spec.event_time] - spec.known_before, row.get(spec.outcome_time or "")
+        ingested = at(2 * batch) if batch > history else at(-1000)
+        row |= {"_batch": batch, "_known": max(declared, ingested)}
+        row |= {"_outcome_known": None if ends is None else max(ends, ingested)}
+        rows[(batch, *(row[k] for k in spec.key))] = row  # a batch holds each key once
+    return list(rows.values())
+
+
+def _reading(place: int, tick: int, number: int, kind: int) -> dict[str, Any]:
+    return {"place": PLACES[place], "seen": at(tick), "level": NUMBERS[number], "kind": ["x", "y", None][kind]}
+
+
+def _trip(trip: int, leg: int, arrived: int, miles: int, late: bool, number: int) -> dict[str, Any]:
+    leaves = 2 + (trip * 5 + leg * 3) % 11
+    settles = arrived < 14
+    return {
+        "trip": trip - 1,
+        "leg": ["p", "q\0"][leg],
+        "leaves": at(leaves),
+        "place": PLACES[trip % 2],
+        "team": TEAMS[(trip + leg) % 3],
+        "miles": miles or None,
+        "arrived": at(leaves - 6 + arrived) if settles else None,
+        "late": late if settles else None,
+        "delay": NUMBERS[number] if settles else None,
+    }
+
+
+def _job(job: int, due: int, team: int, number: int, done: int, cost: int) -> dict[str, Any]:
+    return {
+        "job": f"j{job}",
+        "due": at(due),
+        "team": TEAMS[team],
+        "size": NUMBERS[number],
+        "done": at(due + done) if done < 8 else None,
+        "cost": cost * 10**17 if done < 8 else None,
+    }
+
+
+def _up_to(*greatest: int) -> list[st.SearchStrategy[int]]:
+    return [st.integers(0, n) for n in greatest]
+
+
+def _history(readings: Any, trips: Any, jobs: Any, history: int, asked: Any) -> History:
+    rows = {
+        spec.name: _observed(spec, drawn, make, history)
+        for spec, drawn, make in (
+            (contract.spec(Reading), readings, _reading),
+            (contract.spec(Trip), trips, _trip),
+            (contract.spec(Job), jobs, _job),
+        )
+    }
+    about: dict[type[Contract], list[dict[str, Any]]] = {Trip: [], Job: []}
+    for n, (pick, after, tick, settled, other) in enumerate(asked):
+        question = (Trip, Job)[n % 2]
+        made = (
+            _trip(pick % 4, pick % 2, 0, pick % 3, False, 0)
+            if question is Trip
+            else _job(pick % 4, tick, pick % 3, 0, 9, 0)
+        )
+        moment, theirs = at(tick), rows[question.__name__]
+        if theirs and after is not None:  # at the very border of what a row of the same entities has just become
+            made = theirs[pick % len(theirs)]
+            moment = ((made["_outcome_known"] if settled else None) or made["_known"]) + ticks(after)
+        changed = [{}, {"trip": 99} if question is Trip else {"job": "j99"}, {"team": TEAMS[pick % 3]}][other]
+        made = made | {"_asked": moment} | changed
+        about[question].append({k: v for k, v in made.items() if k in _REQUESTS[question]})
+    return History(rows, about[Trip], about[Job])
+
+
+_REQUESTS = {c: {"_asked", *(column.name for column in contract.spec(c).request)} for c in (Trip, Job)}
+_LAST = len(NUMBERS) - 1
+
+histories = st.builds(
+    _history,
+    st.lists(st.tuples(*_up_to(1, 1, 9, _LAST, 2)), max_size=10),
+    st.lists(st.tuples(*_up_to(1, 3, 1, 16, 3), st.booleans(), st.integers(0, _LAST)), min_size=3, max_size=14),
+    st.lists(st.tuples(*_up_to(1, 3, 6, 2, _LAST, 10, 9)), min_size=5, max_size=14),
+    st.integers(0, 5),
+    st.lists(
+        st.tuples(
+            st.integers(0, 19),
+            st.sampled_from([None, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8]),
+            st.integers(-2, 20),
+            st.booleans(),
+            st.integers(0, 2),
+        ),
+        min_size=6,
+        max_size=14,
+    ),
+)
+
+
+moved_back = _history(
+    [],
+    [],
+    [(0, 0, 6, 0, 1, 9, 0), (1, 0, 2, 0, 2, 9, 0), (0, 1, 3, 0, 4, 9, 0)],
+    0,
+    [(1, after, 0, 0, 1) for after in range(4)] * 2,
+)
+"""A correction moves the latest row of a team to before another one, which is the latest from then on."""
+
+
+def expected(
+    wanted: FeatureSet, question: type[Contract], asked: Row, rows: dict[str, list[dict[str, Any]]]
+) -> list[Any]:
+    """What `latest` and `window` features are for one question, by the oracle."""
+    found: list[Any] = []
+    for f in wanted.features:
+        if not isinstance(f, Latest | Window):
+            continue
+        spec, moment, entity = contract.spec(f.table), asked["_asked"], asked[f.by.question]
+        own = [asked[k] for k in spec.key] if f.table is question else None
+        current = point_in_time.as_of(rows[spec.name], spec.key, sorted(spec.late), moment)
+        seen = [r for r in current if None is not entity == r[f.by.table] and [r[k] for k in spec.key] != own]
+        if isinstance(f, Latest):
+            best = point_in_time.latest(seen, spec.key, spec.event_time, moment, f.max_age)
+            found += [best[c] if best else None for c in f.columns]
+        else:
+            known = "_outcome_known" if f.on_outcome else "_known"
+            found += [point_in_time.window(seen, known, moment, o, VALUES[f.name], f.how) for o in f.over]
+    return found

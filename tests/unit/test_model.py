@@ -1,0 +1,214 @@
+"""Models and knobs, declared; and the declarations that would see the future."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dataframely as dy
+import polars as pl
+import pytest
+
+import flyball as fb
+from flyball import days, hours, minutes
+from flyball.data.contract import Ref
+from flyball.learn import model as models
+from flyball.learn.model import Model
+
+
+def utc(**more: Any) -> dy.Datetime:
+    return dy.Datetime(time_zone="UTC", **more)
+
+
+class Flight(fb.Contract):
+    """One departure, known a month ahead."""
+
+    flight_id = dy.String(primary_key=True)
+    scheduled = fb.event_time(utc(), known=fb.before(days(30)))
+    origin = dy.String()
+    distance = dy.Int32()
+    settled = fb.outcome_time(utc(nullable=True))
+    late = fb.outcome(dy.Bool(nullable=True))
+    delay = fb.outcome(dy.Float64(nullable=True))
+
+
+class Visit(fb.Contract):
+    """Known only when it happens."""
+
+    visit_id = dy.String(primary_key=True)
+    came = fb.event_time(utc())
+    page = dy.String()
+    left = fb.outcome_time(utc(nullable=True))
+    bought = fb.outcome(dy.Bool(nullable=True))
+
+
+class Knobs(fb.Params):
+    leaves: int = fb.between(7, 255, start=31, log=True)
+    rate: float = fb.between(0.01, 0.3, start=0.1)
+
+
+ASKED = fb.before(Flight.scheduled, hours(2), tolerance=minutes(30))
+
+
+def build(knobs: Knobs) -> object:
+    return ("estimator", knobs.leaves, knobs.rate)
+
+
+def declared(*given: Any, predicts: Any = None, asked: Any = None, **named: Any) -> Model:
+    return fb.model(fb.features(*given, **named), predicts=predicts or Flight.late, asked=asked or ASKED)(build)
+
+
+def refused(code: str, model: Model) -> fb.DeclarationError:
+    with pytest.raises(fb.DeclarationError) as caught:
+        models.check(model)
+    assert caught.value.code == code
+    assert caught.value.where is not None
+    assert caught.value.where.file == __file__
+    assert caught.value.why
+    assert caught.value.next
+    return caught.value
+
+
+def test_a_model_is_a_value_with_the_function_s_name() -> None:
+    model = declared(Flight.origin)
+    assert model.name == "build"
+    assert model.predicts == Ref(Flight, "late")
+    assert model.question is Flight
+    assert model.knobs is Knobs
+    assert model.asked.lead == hours(2)
+    assert model == declared(Flight.origin)
+
+
+def test_a_decorated_function_is_a_model() -> None:
+    @fb.model(fb.features(Flight.origin), predicts=Flight.delay, asked=ASKED)
+    def delay(knobs: Knobs) -> object:
+        return knobs
+
+    assert isinstance(delay, Model)
+    assert delay.name == "delay"
+
+
+def test_what_reads_the_request_and_the_past_is_allowed() -> None:
+    models.check(
+        declared(
+            Flight.origin,
+            Flight.distance,
+            hour=Flight.scheduled.col.dt.hour(),
+            late=fb.window(Flight, Flight.late.col.mean(), by=Flight.origin, over=days(7)),
+            last=fb.latest(Flight, by=Flight.origin),
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        {"x": Flight.delay.col + 1},
+        {"x": pl.when(Flight.late.col).then(1).otherwise(Flight.distance.col)},
+        {"x": (Flight.settled.col - Flight.scheduled.col).dt.total_minutes()},
+        {"x": fb.window(Flight, pl.len(), by=Flight.late, over=days(1))},
+        {"x": fb.latest(Flight, by=Flight.delay)},
+    ],
+    ids=["outcome", "outcome within a condition", "outcome time", "window by outcome", "latest by outcome"],
+)
+def test_a_feature_that_reads_an_outcome_leaks(named: dict[str, Any]) -> None:
+    error = refused("leaks-outcome", declared(Flight.origin, **named))
+    assert "'x'" in error.what
+    assert "window(" in error.next
+
+
+@pytest.mark.parametrize("column", ["late", "delay", "settled"])
+def test_an_outcome_itself_is_no_feature(column: str) -> None:
+    refused("leaks-outcome", declared(getattr(Flight, column)))
+
+
+def test_a_feature_that_reads_what_the_request_lacks_is_refused() -> None:
+    error = refused("no-such-column", declared(Visit.page))
+    assert "'page'" in error.what
+    assert "origin" in error.why
+    refused("no-such-column", declared(x=pl.col("speed") + 1))
+
+
+def test_only_an_outcome_can_be_predicted() -> None:
+    error = refused("predicts-no-outcome", declared(Flight.distance, predicts=Flight.origin))
+    assert "outcome" in error.next
+    refused("predicts-no-outcome", declared(Flight.distance, predicts=Flight.settled))
+
+
+def test_a_prediction_of_no_column_is_refused() -> None:
+    with pytest.raises(fb.DeclarationError, match="column-without-contract"):
+        declared(Flight.origin, predicts="late")
+
+
+def test_the_moment_must_follow_from_the_request() -> None:
+    refused("leaks-outcome", declared(Flight.origin, asked=fb.before(Flight.settled, hours(2))))
+    refused("no-such-column", declared(Flight.origin, asked=fb.before(Visit.came, hours(2))))
+
+
+@pytest.mark.parametrize(("lead", "allowed"), [(29, True), (30, False), (31, False)])
+def test_a_question_cannot_be_asked_before_its_row_is_known(lead: int, allowed: bool) -> None:
+    model = declared(Flight.origin, asked=fb.before(Flight.scheduled, days(lead)))
+    if allowed:
+        models.check(model)
+    else:
+        error = refused("asked-too-early", model)
+        assert "known=fb.before" in error.next
+
+
+def test_a_row_that_is_known_when_it_happens_is_asked_about_then() -> None:
+    now = fb.before(Visit.came, days(0))
+    models.check(fb.model(fb.features(Visit.page), predicts=Visit.bought, asked=now)(build))
+    early = fb.model(fb.features(Visit.page), predicts=Visit.bought, asked=fb.before(Visit.came, hours(1)))(build)
+    refused("asked-too-early", early)
+
+
+def test_a_feature_of_a_type_that_no_model_reads_is_refused() -> None:
+    refused("feature-of-unusable-type", declared(Flight.scheduled))
+
+
+def test_knobs_start_where_they_are_told() -> None:
+    knobs = Knobs()
+    assert (knobs.leaves, knobs.rate) == (31, 0.1)
+    assert isinstance(knobs.leaves, int)
+    assert isinstance(knobs.rate, float)
+
+
+def test_knobs_take_what_the_search_chose_as_their_type() -> None:
+    knobs = Knobs(leaves=63.0, rate=1)
+    assert (knobs.leaves, knobs.rate) == (63, 1.0)
+    assert type(knobs.leaves) is int
+    assert type(knobs.rate) is float
+
+
+def test_knobs_are_frozen_and_know_their_names() -> None:
+    with pytest.raises(AttributeError, match="frozen"):
+        Knobs().leaves = 5  # type: ignore[misc]
+    with pytest.raises(TypeError, match="no knob 'leafs'"):
+        Knobs(leafs=3)  # type: ignore[call-arg]
+
+
+def test_knobs_are_inherited_and_may_be_narrowed() -> None:
+    class More(Knobs):
+        leaves: int = fb.between(2, 4, start=3)
+        depth: int = fb.between(1, 9, start=5)
+
+    assert set(More.ranges) == {"leaves", "rate", "depth"}
+    assert More().leaves == 3
+    assert Knobs().leaves == 31
+
+
+def test_the_ranges_say_type_and_limits() -> None:
+    type_, range_ = Knobs.ranges["leaves"]
+    assert type_ is int
+    assert (range_.low, range_.high, range_.start, range_.log) == (7, 255, 31, True)
+
+
+@pytest.mark.parametrize("start", [6, 256, float("nan")])
+def test_a_start_outside_its_range_is_refused(start: float) -> None:
+    with pytest.raises(fb.DeclarationError) as caught:
+        fb.between(7, 255, start=start)
+    assert caught.value.code == "knob-out-of-range"
+
+
+@pytest.mark.parametrize("start", [7, 255])
+def test_both_limits_are_included(start: float) -> None:
+    assert fb.between(7, 255, start=start).start == start

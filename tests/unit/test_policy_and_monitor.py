@@ -1,0 +1,97 @@
+"""How a release is declared, and what is watched."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import dataframely as dy
+import pytest
+
+import flyball as fb
+from flyball import days, hours, roc_auc
+from flyball.release.policy import Stage
+from flyball.watch.monitor import Breach, Every
+
+
+def test_stages_are_shares_of_the_traffic() -> None:
+    assert fb.shadow(hours(24)) == Stage("shadow", 0.0, hours(24))
+    assert fb.canary(0.05, hours(6)) == Stage("canary", 0.05, hours(6))
+    assert fb.canary(1, hours(6)).share == 1
+
+
+@pytest.mark.parametrize("share", [0, -0.1, 1.01, float("nan")])
+def test_a_canary_is_a_share_above_nothing_up_to_all(share: float) -> None:
+    with pytest.raises(fb.DeclarationError) as caught:
+        fb.canary(share, hours(6))
+    assert caught.value.code == "share-out-of-range"
+    assert caught.value.where is not None
+    assert caught.value.where.file == __file__
+
+
+def test_a_release_keeps_what_it_was_given() -> None:
+    stages = (fb.shadow(hours(24)), fb.canary(0.05, hours(6)), fb.canary(0.5, hours(6)))
+    release = fb.Release(*stages, abort_unless=[fb.error_rate <= 0.01], patience=days(2))
+    assert release.stages == stages
+    assert release.abort_unless == (fb.error_rate <= 0.01,)
+    assert release.patience == days(2)
+
+
+def test_a_release_without_stages_waits_three_days_for_certainty() -> None:
+    release = fb.Release()
+    assert (release.stages, release.abort_unless, release.patience) == ((), (), timedelta(days=3))
+    assert release == fb.Release()
+
+
+@pytest.mark.parametrize(
+    "stages",
+    [
+        (fb.canary(0.5, hours(1)), fb.canary(0.05, hours(1))),
+        (fb.canary(0.05, hours(1)), fb.shadow(hours(1))),
+    ],
+)
+def test_a_release_only_ever_gives_more_traffic(stages: tuple[Stage, ...]) -> None:
+    with pytest.raises(fb.DeclarationError) as caught:
+        fb.Release(*stages)
+    assert caught.value.code == "stages-out-of-order"
+    assert "rollback" in caught.value.why
+
+
+def test_a_release_cannot_be_changed() -> None:
+    with pytest.raises(AttributeError):
+        fb.Release().patience = days(1)  # type: ignore[misc]
+
+
+class Visit(fb.Contract):
+    """A question."""
+
+    key = dy.String(primary_key=True)
+    came = fb.event_time(dy.Datetime(time_zone="UTC"))
+    page = dy.String()
+    depth = dy.Int32()
+
+
+FEATURES = fb.features(Visit.page, deep=Visit.depth.col > 3)
+
+
+def test_a_drift_metric_names_the_features_that_it_watches() -> None:
+    metric = fb.psi(FEATURES, over=days(7))
+    assert (metric.name, metric.better, metric.over, metric.subject) == ("psi", "lower", days(7), ("page", "deep"))
+
+
+def test_a_monitor_watches_a_metric_or_a_condition() -> None:
+    drift = fb.Monitor("drift", fb.psi(FEATURES, over=days(7)))
+    quality = fb.Monitor("quality", roc_auc.live(over=days(30)) >= 0.62)
+    assert drift.watches == fb.psi(FEATURES, over=days(7))
+    assert quality.watches == (roc_auc.live(over=days(30)) >= 0.62)
+    assert drift != quality
+
+
+def test_triggers_add_up() -> None:
+    drift, quality = fb.Monitor("drift", fb.psi(FEATURES, over=days(7))), fb.Monitor("q", roc_auc >= 0.6)
+    retrain = fb.breach(drift, quality) | fb.every(days(7)) | fb.every(days(30))
+    assert retrain.triggers == (Breach(("drift", "q")), Every(days(7)), Every(days(30)))
+
+
+def test_a_budget_is_a_count_in_a_span() -> None:
+    budget = fb.at_most(1, per=days(30))
+    assert (budget.count, budget.per) == (1, days(30))
