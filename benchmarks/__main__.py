@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import signal
 import sys
 
 NAMES = ("plan", "serving", "startup")
@@ -19,6 +20,8 @@ def main() -> int:
     if chosen.list or chosen.name is None:
         print("\n".join(NAMES))
         return 0
+    # Ended from outside, it still stops the servers that it started and removes its folders.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     for case in importlib.import_module(f"benchmarks.{chosen.name}").cases():
         print(case.row() if chosen.json else case.table(), flush=True)
     return 0

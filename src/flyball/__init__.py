@@ -128,13 +128,15 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    home = _HOME_OF.get(name)
-    if home is None:
-        raise AttributeError(f"module 'flyball' has no attribute {name!r}")
-    value = getattr(import_module(f"flyball.{home}"), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:
+    # Hidden from the type checker, which would believe that every name exists.
+    def __getattr__(name: str) -> Any:
+        home = _HOME_OF.get(name)
+        if home is None:
+            raise AttributeError(f"module 'flyball' has no attribute {name!r}")
+        value = getattr(import_module(f"flyball.{home}"), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

@@ -10,8 +10,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from flyball._kernel import place
-from flyball._kernel.conditions import Condition
+from flyball._kernel import fingerprint, place
+from flyball._kernel.conditions import Condition, Metric
 from flyball._kernel.errors import DeclarationError
 from flyball._kernel.place import Place
 from flyball.data import contract
@@ -27,7 +27,7 @@ from flyball.watch.monitor import Breach, FalseAlarms, Monitor, Retrain
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 
 
-@dataclass(frozen=True, init=False)
+@dataclass(frozen=True, init=False, eq=False)
 class App:
     """Everything that flyball needs to know of an application.
 
@@ -86,6 +86,12 @@ class App:
         for key, value in said.items():
             object.__setattr__(self, key, value)
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, App) and fingerprint.of(self) == fingerprint.of(other)
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
     def model(self, name: str | None = None) -> Model:
         """One model by name, or the only one.
 
@@ -114,7 +120,7 @@ def check(app: App) -> App:
     Raises:
         DeclarationError: with the line of the declaration that is wrong.
     """
-    for problem in (_names, _sources, _models, _gates, _monitors):
+    for problem in (_names, _sources, _models, _search, _gates, _monitors):
         problem(app)
     return app
 
@@ -174,12 +180,51 @@ def _models(app: App) -> None:
                 )
 
 
+def _search(app: App) -> None:
+    for model in app.models:
+        fits = gating.measurable(classifies=models.classifies(model))
+        if app.search.optimize not in fits:
+            raise DeclarationError(
+                "search-for-nothing",
+                f"The search optimises {app.search.optimize}, which trials of {model.name!r} cannot show.",
+                where=app.place,
+                why=f"A trial is scored on held-out rows: {', '.join(str(m) for m in fits)}.",
+                next="Optimise one of them. A classifier and a regressor need an app each.",
+            )
+
+
 def _gates(app: App) -> None:
+    for gate in app.gates:
+        if (gate.op == ">=") != (gate.metric.better == "higher"):
+            raise DeclarationError(
+                "gate-upside-down",
+                f"The gate {gate} asks for the worse direction.",
+                where=gate.place,
+                why=f"{gate.metric.name} is better when it is {gate.metric.better}.",
+                next=f"Turn it round: {gate.metric} {'>=' if gate.op == '<=' else '<='} {gate.threshold:g}.",
+            )
     for model in app.models:
         gating.check(app.gates, model)
 
 
 def _monitors(app: App) -> None:
+    calibrated = [m for m in app.monitors if isinstance(m.watches, Metric)]
+    if calibrated and app.false_alarms is None:
+        raise DeclarationError(
+            "no-budget-for-alarms",
+            f"The monitor {calibrated[0].name!r} has no threshold, and the app no budget of false alarms.",
+            where=calibrated[0].place,
+            why="A monitor without a threshold is calibrated from how often it may cry wolf.",
+            next="Add false_alarms=fb.at_most(1, per=days(30)) to the app, or give the monitor a threshold.",
+        )
+    if any(isinstance(t, Breach) and not t.monitors for t in app.retrain.triggers):
+        raise DeclarationError(
+            "no-such-monitor",
+            "retrain waits for a breach of nothing.",
+            where=app.place,
+            why="A breach that nobody can find never comes.",
+            next="Name monitors: fb.breach(drift, quality).",
+        )
     known = {m.name for m in app.monitors}
     for trigger in app.retrain.triggers:
         missing = sorted(set(trigger.monitors) - known) if isinstance(trigger, Breach) else []

@@ -265,7 +265,7 @@ def load(path: str) -> Loaded:
     Raises:
         DeclarationError: `no-such-app`, `app-file-broken`, `no-app-in-file`, or whatever the file itself declares wrongly.
     """
-    file = Path(path)
+    file, top = Path(path), Path()
     file = file / "app.py" if file.is_dir() else file
     if file.suffix == ".py":
         if not file.is_file():
@@ -278,6 +278,12 @@ def load(path: str) -> Loaded:
         sys.path.insert(0, os.getcwd())
         if importlib.util.find_spec(name.partition(".")[0]) is None:
             raise _no_such_app(path, "There is no such folder, file or module.")
+    present = sys.modules.get(name)
+    if present is not None and file.suffix == ".py" and Path(present.__file__ or "").resolve() != file.resolve():
+        # Another file of the same name, such as the app.py of another folder, was loaded before it.
+        del sys.modules[name]
+        sys.path.remove(str(top))
+        sys.path.insert(0, str(top))
     return _found(_import(name, file), path)
 
 

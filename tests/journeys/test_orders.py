@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import re
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 from flyball import cli
@@ -93,6 +98,7 @@ def test_a_monitor_and_a_release_policy_re_run_no_training(shop: Path, run: Run)
     edit(
         shop / "app.py",
         "    gates=[",
+        "    false_alarms=fb.at_most(1, per=days(30)),\n"
         '    monitors=[fb.Monitor("drift", fb.psi(features, over=days(7)))],\n    gates=[',
     )
     assert runs(run("plan")) == []
@@ -142,14 +148,138 @@ def test_a_change_inside_what_a_preparation_calls_is_seen(shop: Path, run: Run) 
 
 
 def test_a_file_is_answered_by_the_same_version(shop: Path, run: Run, tmp_path: Path) -> None:
-    import polars as pl
-
     asked = pl.read_csv(shop / "data" / "orders.csv").tail(100).drop("settled", "returned")
     asked.write_parquet(tmp_path / "in.parquet")
     said = run("predict", str(tmp_path / "in.parquet"), str(tmp_path / "out.parquet"))
     assert (said["answered"], said["refused"], said["version"]) == (100, 0, "sent_back-1")
     answers = pl.read_parquet(tmp_path / "out.parquet")
-    assert answers["output"].is_between(0, 1).all() and answers["output"].n_unique() > 10
+    assert answers["_output"].is_between(0, 1).all() and answers["_output"].n_unique() > 10
+
+
+@contextmanager
+def serving(shop: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A real server in a process of its own: (process, host:port)."""
+    command = [sys.executable, "-m", "flyball", "serve", str(shop), "--port", "0", "--json", *options]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        said = ""
+        while not said.endswith("}\n}\n"):
+            line = process.stdout.readline()
+            assert line, f"the server ended: {said}"
+            said += line
+        yield process, json.loads(said)["address"].removeprefix("http://")
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def ask(address: str, body: object, path: str = "/predict") -> tuple[int, Any]:
+    with closing(http.client.HTTPConnection(address, timeout=10)) as connection:
+        connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        return response.status, json.loads(response.read())
+
+
+QUESTION = {
+    "order_id": "new-1",
+    "placed": "2025-06-29T12:00:00Z",
+    "category": "shoes",
+    "channel": "web",
+    "price": 80.0,
+    "customer": "c007",
+}
+
+
+@pytest.mark.parametrize("durability", ["acknowledged", "interval"])
+def test_an_answer_is_recorded_and_can_say_why(shop: Path, run: Run, durability: str) -> None:
+    before = run("status")["journal"]["recorded"]
+    with serving(shop, "--durability", durability) as (process, address):
+        status, answer = ask(address, QUESTION)
+        assert status == 200, answer
+        assert answer["version"] == "sent_back-1"
+        assert not answer["within_tolerance"], "it was placed long ago"
+        status, many = ask(address, [QUESTION, QUESTION])
+        assert [a["output"] for a in many] == [answer["output"]] * 2
+        process.terminate()
+        process.wait(timeout=20)
+    why = run("why", answer["id"])
+    assert why["output"] == answer["output"]
+    assert why["inputs"]["price"] == 80.0
+    assert why["inputs"]["customer"] != "c007", "personal values are recorded as keyed hashes"
+    assert len(why["inputs"]["customer"]) == 64
+    assert set(why["features"]) >= {"category", "price", "hour", "category_returns", "customer_returns"}
+    assert why["features"]["category_returns"] is None, "nothing settled in the last thirty days"
+    assert why["snapshot"]["batches"] and why["causes"]["examples"]
+    assert run("status")["journal"] == {"recorded": before + 3, "refused": 0, "unknown": 0}
+
+
+def test_answers_on_a_rehearsal_clock_see_what_was_known_then(shop: Path, run: Run, tmp_path: Path) -> None:
+    from flyball.adapters.embedded.clock import step
+
+    moment = datetime(2025, 6, 29, 12, 0, tzinfo=UTC)
+    step(tmp_path / "clock", moment)
+    with serving(shop, "--clock", str(tmp_path / "clock")) as (_, address):
+        status, answer = ask(address, QUESTION)
+        assert status == 200 and answer["within_tolerance"]
+    why = run("why", answer["id"])
+    assert 0 < why["features"]["category_returns"] < 1
+    asked = pl.DataFrame([QUESTION])
+    asked.write_parquet(tmp_path / "in.parquet")
+    run("predict", str(tmp_path / "in.parquet"), str(tmp_path / "out.parquet"))
+    assert pl.read_parquet(tmp_path / "out.parquet")["_output"][0] == answer["output"], "one definition, two times"
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"category": "boats"}, "category"),
+        ({"price": -1}, "price"),
+        ({"price": "many"}, "price"),
+        ({"placed": "2025-06-29T12:00:00"}, "placed"),
+        ({"returned": True}, "returned"),
+        ({"order_id": None}, "order_id"),
+        ({"colour": "red"}, "colour"),
+    ],
+)
+def test_a_bad_request_is_refused_by_name(server: str, change: dict[str, Any], named: str) -> None:
+    status, said = ask(server, QUESTION | change)
+    assert status == 422
+    assert said["error"]["code"] == "request-breaks-contract"
+    assert named in said["error"]["why"]
+
+
+def test_the_server_describes_itself(server: str) -> None:
+    with closing(http.client.HTTPConnection(server, timeout=10)) as connection:
+        connection.request("GET", "/openapi.json")
+        document = json.loads(connection.getresponse().read())
+    schema = document["components"]["schemas"]["OrderRequest"]
+    assert set(schema["required"]) == {"order_id", "placed", "category", "channel", "price", "customer"}
+    assert "returned" not in schema["properties"]
+
+
+@pytest.fixture(scope="module")
+def server(shop: Path) -> Iterator[str]:
+    with serving(shop) as (_, address):
+        yield address
+
+
+def test_a_version_that_was_tampered_with_does_not_answer(shop: Path, run: Run) -> None:
+    artifacts = shop / ".flyball" / "artifacts"
+    digest = run("reproduce", "sent_back-1")["compared"] and next(
+        f for f in artifacts.rglob("*") if f.is_file() and f.read_bytes()[:4] == b"tree"
+    )
+    whole = digest.read_bytes()
+    try:
+        digest.chmod(0o600)
+        digest.write_bytes(whole.replace(b"leaf_value=", b"leaf_value=9", 1))
+        command = [sys.executable, "-m", "flyball", "serve", str(shop), "--port", "0"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 1
+        assert "[artifact-changed]" in done.stderr
+        assert "Traceback" not in done.stderr
+    finally:
+        digest.write_bytes(whole)
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from flyball.data import contract
 from flyball.data.contract import Contract, before, event_time, outcome, outcome_time
 from flyball.learn.features import declare, meaning
 from flyball.learn.features.declare import FeatureSet, Latest, Window
+from flyball.learn.model import Model
 from tests.oracles import point_in_time
 from tests.oracles.point_in_time import Row
 
@@ -180,7 +181,7 @@ def _job(job: int, due: int, team: int, number: int, done: int, cost: int) -> di
         "team": TEAMS[team],
         "size": NUMBERS[number],
         "done": at(due + done) if done < 8 else None,
-        "cost": cost * 10**17 if done < 8 else None,
+        "cost": cost * 10**17 if done < 8 and cost < 9 else None,
     }
 
 
@@ -198,20 +199,23 @@ def _history(readings: Any, trips: Any, jobs: Any, history: int, asked: Any) -> 
         )
     }
     about: dict[type[Contract], list[dict[str, Any]]] = {Trip: [], Job: []}
-    for n, (pick, after, tick, settled, other) in enumerate(asked):
-        question = (Trip, Job)[n % 2]
-        made = (
-            _trip(pick % 4, pick % 2, 0, pick % 3, False, 0)
-            if question is Trip
-            else _job(pick % 4, tick, pick % 3, 0, 9, 0)
-        )
-        moment, theirs = at(tick), rows[question.__name__]
-        if theirs and after is not None:  # at the very border of what a row of the same entities has just become
-            made = theirs[pick % len(theirs)]
-            moment = ((made["_outcome_known"] if settled else None) or made["_known"]) + ticks(after)
-        changed = [{}, {"trip": 99} if question is Trip else {"job": "j99"}, {"team": TEAMS[pick % 3]}][other]
-        made = made | {"_asked": moment} | changed
-        about[question].append({k: v for k, v in made.items() if k in _REQUESTS[question]})
+    for pick, after, tick, settled in asked:
+        for question, made in (
+            (Trip, _trip(pick % 4, pick % 2, 0, pick % 3, False, 0)),
+            (Job, _job(pick % 4, tick, pick % 3, 0, 9, 0)),
+        ):
+            spec, theirs = contract.spec(question), rows[question.__name__]
+            moments = [at(tick)]
+            if theirs:  # at the very borders of what a row of the same entities has just become
+                made = theirs[pick % len(theirs)]
+                known = (made["_outcome_known"] if settled else None) or made["_known"]
+                moments += [known, known + ticks(after)]
+            # By the row itself, by a stranger with its entities, and by the row for another team.
+            for changed in ({}, {spec.key[0]: 99 if question is Trip else "j99"}, {"team": TEAMS[pick % 3]}):
+                for moment in moments:
+                    about[question].append(
+                        {n: v for n, v in (made | changed | {"_asked": moment}).items() if n in _REQUESTS[question]}
+                    )
     return History(rows, about[Trip], about[Job])
 
 
@@ -224,28 +228,37 @@ histories = st.builds(
     st.lists(st.tuples(*_up_to(1, 3, 1, 16, 3), st.booleans(), st.integers(0, _LAST)), min_size=3, max_size=14),
     st.lists(st.tuples(*_up_to(1, 3, 6, 2, _LAST, 10, 9)), min_size=5, max_size=14),
     st.integers(0, 5),
-    st.lists(
-        st.tuples(
-            st.integers(0, 19),
-            st.sampled_from([None, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8]),
-            st.integers(-2, 20),
-            st.booleans(),
-            st.integers(0, 2),
-        ),
-        min_size=6,
-        max_size=14,
-    ),
+    st.lists(st.tuples(*_up_to(13), st.integers(1, 9), st.integers(-2, 20), st.booleans()), min_size=4, max_size=8),
 )
-
-
 moved_back = _history(
     [],
     [],
     [(0, 0, 6, 0, 1, 9, 0), (1, 0, 2, 0, 2, 9, 0), (0, 1, 3, 0, 4, 9, 0)],
     0,
-    [(1, after, 0, 0, 1) for after in range(4)] * 2,
+    [(1, after, 0, False) for after in (1, 2)],
 )
 """A correction moves the latest row of a team to before another one, which is the latest from then on."""
+
+
+def examined(
+    model: Model, spec: contract.Spec, rows: dict[str, list[dict[str, Any]]], cutoff: datetime
+) -> dict[str, list[dict[str, Any]]]:
+    """Every question of the past by what came of it, by the oracle: its request, `_asked`, `_settled` and `_label`."""
+    found: dict[str, list[dict[str, Any]]] = {end: [] for end in ("learned", "void", "unsettled", "unaskable")}
+    keys: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows[spec.name]:
+        if row["_known"] < cutoff:
+            keys.setdefault(tuple(row[k] for k in spec.key), []).append(row)
+    for versions in keys.values():
+        asked = point_in_time.question(versions, spec.event_time, spec.known_before, model.asked.lead)
+        last = max(versions, key=lambda r: (r["_known"], r["_batch"]))
+        end = point_in_time.end(last, model.predicts.name, spec.event_time, spec.void_after, cutoff)
+        if asked is None:
+            found["unaskable"].append({})
+        elif asked[1] < cutoff:
+            outcome = {"_asked": asked[1], "_settled": last["_outcome_known"], "_label": last[model.predicts.name]}
+            found[end].append({**asked[0], **outcome})
+    return found
 
 
 def expected(

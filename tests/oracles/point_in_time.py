@@ -45,3 +45,21 @@ def window(
     if how == "sum":
         return total * unit
     return total / len(values) * unit if values else None
+
+
+def question(versions: Sequence[Row], event: str, known: timedelta, lead: timedelta) -> tuple[Row, datetime] | None:
+    """The version that a key's question was asked with, and when: current then, or the first and carried by the request."""
+    ordered = sorted(versions, key=lambda r: (r["_known"], r["_batch"]))
+    for version in ordered:
+        asked = version[event] - lead
+        current = [w for w in ordered if w["_known"] < asked][-1:]
+        if current == [version] or (version is ordered[0] and not current and version[event] - known <= asked):
+            return version, asked
+    return None
+
+
+def end(last: Row, label: str, event: str, void_after: timedelta | None, cutoff: datetime) -> str:
+    """What came of a question, as known at the cutoff."""
+    if last["_outcome_known"] is not None and last["_outcome_known"] < cutoff:
+        return "void" if last[label] is None else "learned"
+    return "void" if void_after is not None and last[event] + void_after <= cutoff else "unsettled"

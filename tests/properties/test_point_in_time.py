@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,11 +16,14 @@ from hypothesis import strategies as st
 
 from flyball.adapters.embedded.online import SqlOnline
 from flyball.adapters.memory.online import MemoryOnline
-from flyball.data.contract import Contract
+from flyball.data import contract
+from flyball.data.contract import Contract, before
+from flyball.learn import examples
 from flyball.learn.features import offline, online
 from flyball.learn.features.declare import FeatureSet, Latest, Window
 from flyball.learn.features.lookup import Lookup
 from flyball.learn.features.online import Online
+from flyball.learn.model import Model, check, model
 from tests.oracles import histories
 from tests.oracles.histories import ABOUT_JOBS, ABOUT_TRIPS, History, Job, Trip
 
@@ -38,8 +42,8 @@ def looked_up(features: FeatureSet, question: type[Contract]) -> list[str]:
 
 
 def spelt(rows: list[Any]) -> list[str]:
-    """Floats to the last bit, and NaN equal to itself."""
-    return [repr(list(row)) for row in rows]
+    """Floats to the last bit, and NaN equal to itself; a moment is the same in every spelling of UTC."""
+    return [repr([v.astimezone(UTC) if isinstance(v, datetime) else v for v in row]) for row in rows]
 
 
 @profile(80)
@@ -53,6 +57,38 @@ def test_offline_is_the_oracle(history: History, seed: int) -> None:
         built = offline.build(features, question, histories.asking(question, asked), history.tables())
         expected = [histories.expected(features, question, a, history.rows) for a in asked]
         assert spelt(built.select(looked_up(features, question)).rows()) == spelt(expected)
+
+
+def predicting(features: FeatureSet, outcome: Any, column: Any, lead: int) -> Model:
+    @model(features, predicts=outcome, asked=before(column, histories.ticks(lead)))
+    def guess() -> None: ...
+
+    check(guess)
+    return guess
+
+
+LATENESS, COST = predicting(ABOUT_TRIPS, Trip.late, Trip.leaves, 2), predicting(ABOUT_JOBS, Job.cost, Job.due, 0)
+
+
+@profile(50)
+@given(histories.histories, st.integers(2, 30), st.integers(0, 3))
+def test_examples_are_the_oracle(history: History, cutoff: int, seed: int) -> None:
+    """Each question of the past once, as its request was; with what came of it."""
+    for rows in history.rows.values():
+        random.Random(seed).shuffle(rows)
+    for learner in (LATENESS, COST):
+        spec, end = contract.spec(learner.question), histories.at(cutoff)
+        built = examples.build(learner, history.tables(), end)
+        found = histories.examined(learner, spec, history.rows, end)
+        assert (built.counts.learned, built.counts.void) == (len(found["learned"]), len(found["void"]))
+        assert (built.counts.unsettled, built.counts.unaskable) == (len(found["unsettled"]), len(found["unaskable"]))
+        request = [c.name for c in spec.request]
+        columns = [*(built.request(n) for n in request), built.asked, built.settled, built.label]
+        expected = sorted(found["learned"], key=lambda e: (e["_asked"], *(e[k] for k in spec.key)))
+        heads = [[e[n] for n in (*request, "_asked", "_settled", "_label")] for e in expected]
+        assert spelt([list(row) for row in zip(*columns, strict=True)]) == spelt(heads)
+        values = [histories.expected(learner.features, learner.question, e, history.rows) for e in expected]
+        assert spelt(built.inputs.select(looked_up(learner.features, learner.question)).rows()) == spelt(values)
 
 
 @contextmanager

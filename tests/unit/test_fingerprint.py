@@ -31,8 +31,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from flyball._kernel import fingerprint
+from flyball._kernel import conditions, fingerprint
 from flyball._kernel.errors import DeclarationError
+from flyball._kernel.fingerprint import origin
 from flyball._kernel.place import Place
 
 
@@ -55,6 +56,7 @@ class Gate:
     name: str
     threshold: object = 0
     place: Place = field(default=Place("app.py", 1), compare=False)
+    note: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
@@ -162,6 +164,7 @@ EQUAL: list[tuple[Any, Any]] = [
     (T, T.astimezone(ZoneInfo("America/New_York"))),
     (timedelta(days=1), timedelta(hours=24)),
     (Gate("a", 1, Place("one.py", 1)), Gate("a", 1, Place("two.py", 2))),
+    (Gate("a", note="x"), Gate("a", note="y")),
     (Place("one.py", 1), Place("two.py", 2)),
     (Hooked(1, rest=1), Hooked(1, rest=threading.Lock())),
     (pl.col("a").alias("b") + 1, pl.col("a").alias("b") + 1),
@@ -254,6 +257,7 @@ def test_the_words_about_a_column_are_no_part_of_a_schema_nor_is_looking_at_it()
     told = schema(a=dy.Int64(description="miles"), b=dy.Struct({"x": dy.Int64()}))
     assert told.a.name == "a"  # type: ignore[attr-defined]
     assert told.columns()["b"].name == "b"
+    told.a._remembered = threading.Lock()  # type: ignore[attr-defined]
     assert fingerprint.of(told) == before
 
 
@@ -308,6 +312,28 @@ def test_the_error_stands_where_the_innermost_declaration_stands() -> None:
     with pytest.raises(DeclarationError) as caught:
         fingerprint.of(value)
     assert caught.value.where == Place("app.py", 8)
+
+
+def test_the_place_of_a_neighbour_is_not_taken_for_it() -> None:
+    value = Gate("a", [Gate("b", 1, Place("app.py", 7)), LOCK], Place("app.py", 6))
+    with pytest.raises(DeclarationError) as caught:
+        fingerprint.of(value)
+    assert caught.value.where == Place("app.py", 6)
+
+
+def test_text_that_imitates_the_encoding_deceives_nobody() -> None:
+    assert fingerprint.of(["a\x03strb"]) != fingerprint.of(["a", "b"])
+
+
+def test_versions_count_for_code_and_not_for_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    code = [LogisticRegression(), LogisticRegression, pl.col("a"), pl.col, np.log, dy.Schema]
+    values = [pl.Int64(), np.float64(1), schema(a=dy.Int64()), conditions.champion, {"a": [Path("b"), T]}]
+    before = [fingerprint.of(v) for v in (*code, *values)]
+    monkeypatch.setattr(origin, "_version", lambda _: "99")
+    origin._owner.cache_clear()
+    after = [fingerprint.of(v) for v in (*code, *values)]
+    origin._owner.cache_clear()
+    assert [b == a for b, a in zip(before, after, strict=True)] == [False] * len(code) + [True] * len(values)
 
 
 def test_data_that_contains_itself_is_refused() -> None:

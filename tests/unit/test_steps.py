@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
-from typing import Any
 
 import pytest
 
@@ -19,7 +19,7 @@ World = dict[str, object]
 
 
 def step(name: str, *needs: str) -> Step[World]:
-    def causes(world: World) -> Mapping[str, object]:
+    def causes(world: World, _: Mapping[str, Done]) -> Mapping[str, object]:
         return {key.partition(".")[2]: value for key, value in world.items() if key.startswith(f"{name}.")}
 
     def run(_: World, __: Mapping[str, Done]) -> Ran:
@@ -38,9 +38,14 @@ def log() -> MemoryFacts:
     return MemoryFacts(VirtualClock(), MemorySigner(), (DONE, LAST, PINS))
 
 
+def everything(_: str) -> bool:
+    """A store that has lost nothing."""
+    return True
+
+
 def plan(log: MemoryFacts, **changed: object) -> dict[str, Planned]:
     names = {k.replace("__", ".").replace("_", " "): v for k, v in changed.items()}
-    return {p.step: p for p in steps.walk(WAY, WORLD | names, log, ABOUT)}
+    return {p.step: p for p in steps.walk(WAY, WORLD | names, log, ABOUT, everything)}
 
 
 def carry_out(log: MemoryFacts, planned: Mapping[str, Planned], *names: str) -> None:
@@ -99,7 +104,7 @@ def test_causes_that_come_and_go_are_named(log: MemoryFacts) -> None:
     carry_out(log, plan(log))
     assert why(plan(log, examples__feature_b="y"))["examples"] == ("feature b is new",)
     world = {k: v for k, v in WORLD.items() if k != "examples.feature a"}
-    found = steps.walk(WAY, world, log, ABOUT)
+    found = steps.walk(WAY, world, log, ABOUT, everything)
     assert found[0].why == ("feature a is gone",)
 
 
@@ -133,12 +138,11 @@ def test_a_step_whose_earlier_steps_went_back_says_so(log: MemoryFacts) -> None:
 def test_models_and_apps_do_not_share_what_is_done(log: MemoryFacts) -> None:
     carry_out(log, plan(log))
     for about in (("flights", "price"), ("trains", "lateness")):
-        assert all(p.done is None for p in steps.walk(WAY, WORLD, log, about))
+        assert all(p.done is None for p in steps.walk(WAY, WORLD, log, about, everything))
 
 
 def test_steps_with_the_same_causes_have_keys_of_their_own(log: MemoryFacts) -> None:
-    twins: tuple[Step[Any], ...] = (step("a"), step("b"))
-    one, other = steps.walk(twins, {}, log, ABOUT)
+    one, other = steps.walk((step("a"), step("b")), {}, log, ABOUT, everything)
     assert one.key != other.key
 
 
@@ -151,3 +155,27 @@ def test_the_pin_is_what_was_pinned_last(log: MemoryFacts) -> None:
     assert found is not None
     assert found.batches == {"Flight": 2}
     assert steps.pin(log, "flights", "price") is None
+
+
+def test_a_step_whose_artifacts_are_lost_runs_again_if_it_makes_the_same_ones(log: MemoryFacts) -> None:
+    way = tuple(dataclasses.replace(each, repeats=each.name == "train") for each in WAY)
+    carry_out(log, plan(log))
+    found = {p.step: p for p in steps.walk(way, WORLD, log, ABOUT, lambda digest: digest != "of train")}
+    assert why(found) == {"train": ("out is no longer stored",)}
+    found = {p.step: p for p in steps.walk(way, WORLD, log, ABOUT, lambda digest: digest != "of gates")}
+    assert why(found) == {}, "what would come out otherwise is not repeated"
+
+
+def test_causes_see_which_earlier_steps_are_done(log: MemoryFacts) -> None:
+    """So a decision can depend on what an earlier step has left behind; not before that step is done."""
+    seen: list[set[str]] = []
+
+    def looking(_: World, done: Mapping[str, Done]) -> Mapping[str, object]:
+        seen.append(set(done))
+        return {}
+
+    way = (*WAY[:2], Step("last", ("train",), looking, WAY[0].run))
+    steps.walk(way, WORLD, log, ABOUT, everything)
+    carry_out(log, plan(log), "examples")
+    steps.walk(way, WORLD, log, ABOUT, everything)
+    assert seen == [set(), {"examples"}]

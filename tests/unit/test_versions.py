@@ -74,10 +74,21 @@ def manifest(**changed: object) -> Manifest:
     return msgspec.structs.replace(made, **changed)
 
 
+def read(digest: str, blobs: MemoryBlobs, signer: MemorySigner, named: str = "lateness-1") -> Manifest:
+    return version.read("flights", version.Row(version=named, manifest=digest, registered=NOON), blobs, signer)
+
+
+def test_a_manifest_in_the_place_of_another_versions_is_refused() -> None:
+    blobs, signer = MemoryBlobs(), MemorySigner()
+    digest = version.write(manifest(), blobs, signer)
+    with pytest.raises(fb.StateError, match="signature-broken"):
+        read(digest, blobs, signer, named="lateness-2")
+
+
 def test_a_manifest_comes_back_as_it_was_signed() -> None:
     blobs, signer = MemoryBlobs(), MemorySigner()
     digest = version.write(manifest(), blobs, signer)
-    assert version.read(digest, blobs, signer) == manifest()
+    assert read(digest, blobs, signer) == manifest()
 
 
 def test_the_same_manifest_has_the_same_digest_and_another_has_not() -> None:
@@ -91,7 +102,7 @@ def test_a_manifest_signed_by_another_key_is_refused() -> None:
     blobs = MemoryBlobs()
     digest = version.write(manifest(), blobs, MemorySigner("theirs"))
     with pytest.raises(fb.StateError) as caught:
-        version.read(digest, blobs, MemorySigner("ours"))
+        read(digest, blobs, MemorySigner("ours"))
     assert caught.value.code == "signature-broken"
 
 
@@ -102,7 +113,7 @@ def test_a_manifest_that_was_changed_is_refused() -> None:
     assert forged != bytes(signed.manifest)
     digest = blobs.put(msgspec.json.encode(Signed(manifest=msgspec.Raw(forged), signature=signed.signature)))
     with pytest.raises(fb.StateError, match="signature-broken"):
-        version.read(digest, blobs, signer)
+        read(digest, blobs, signer)
 
 
 def test_a_signature_for_something_else_does_not_count() -> None:
@@ -111,19 +122,19 @@ def test_a_signature_for_something_else_does_not_count() -> None:
     elsewhere = signer.sign(b"flyball/head/1:" + data)
     digest = blobs.put(msgspec.json.encode(Signed(manifest=msgspec.Raw(data), signature=elsewhere)))
     with pytest.raises(fb.StateError, match="signature-broken"):
-        version.read(digest, blobs, signer)
+        read(digest, blobs, signer)
 
 
 @pytest.mark.parametrize("junk", [b"", b"{}", b"not json", b'{"manifest":1}', b'{"manifest":{},"signature":"00"}'])
 def test_what_is_no_manifest_is_refused(junk: bytes) -> None:
     blobs = MemoryBlobs()
     with pytest.raises(fb.StateError, match="signature-broken"):
-        version.read(blobs.put(junk), blobs, MemorySigner())
+        read(blobs.put(junk), blobs, MemorySigner())
 
 
 def test_a_missing_manifest_is_a_missing_artifact() -> None:
     with pytest.raises(fb.StateError, match="no-such-artifact"):
-        version.read("0" * 64, MemoryBlobs(), MemorySigner())
+        read("0" * 64, MemoryBlobs(), MemorySigner())
 
 
 def test_versions_are_listed_oldest_first_also_past_ten(log: MemoryFacts) -> None:

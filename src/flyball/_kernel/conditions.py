@@ -131,11 +131,11 @@ class Relative(_NoTruth):
     whom: Whom
     plus: float = 0.0
 
-    def __add__(self, offset: float) -> Relative:
-        return replace(self, plus=self.plus + offset)
+    def __add__(self, offset: float | timedelta) -> Relative:
+        return replace(self, plus=self.plus + _plain_number(self.metric, offset))
 
-    def __sub__(self, offset: float) -> Relative:
-        return replace(self, plus=self.plus - offset)
+    def __sub__(self, offset: float | timedelta) -> Relative:
+        return replace(self, plus=self.plus - _plain_number(self.metric, offset))
 
     def __str__(self) -> str:
         sign = f" {'-' if self.plus < 0 else '+'} {abs(self.plus):g}" if self.plus else ""
@@ -168,7 +168,10 @@ def judge(condition: Condition, measurement: Measurement | None, *, reason: str 
         reason: said in the verdict, such as why nothing could be measured.
     """
     outcome = Outcome.INCONCLUSIVE
-    if measurement is not None and measurement.n > 0 and not _has_nan(measurement):
+    if measurement is not None and _has_nan(measurement):
+        # JSON has no NaN: what is written down must be readable again.
+        measurement, reason = None, reason or "the measurement is not a number"
+    if measurement is not None and measurement.n > 0:
         sign = 1.0 if condition.op == ">=" else -1.0
         low, high = sorted(
             (sign * (measurement.low - condition.threshold), sign * (measurement.high - condition.threshold))
@@ -191,11 +194,14 @@ def _has_nan(m: Measurement) -> bool:
 
 
 def _number(metric: Metric, threshold: float | timedelta | Relative) -> float:
-    if isinstance(threshold, Relative):
-        return threshold.plus
+    return threshold.plus if isinstance(threshold, Relative) else _plain_number(metric, threshold)
+
+
+def _plain_number(metric: Metric, threshold: float | timedelta) -> float:
     if isinstance(threshold, timedelta) and metric.unit == "s":
         return threshold.total_seconds()
-    if isinstance(threshold, int | float) and not isinstance(threshold, bool) and math.isfinite(threshold):
+    plain = metric.unit == "" and not isinstance(threshold, bool)
+    if plain and isinstance(threshold, int | float) and math.isfinite(threshold):
         return float(threshold)
     raise DeclarationError(
         "threshold-of-wrong-kind",

@@ -5,7 +5,8 @@
     ├── DataError          your data breaks its contract; the rows are kept in quarantine
     ├── GateError          not good enough: a decision, not a crash (exit code 3)
     ├── StateError         what is recorded forbids this step
-    ├── AdapterError       the world failed: disk, network, another process; `retryable` says whether to try again
+    ├── AdapterError       the world failed: disk, network, another process
+    │   └── RetryableError   ... in a way that may pass: try again
     └── Bug                we failed; please report it
 
 Every error says what happened, where (the declaration's file and line), why, and the next command. `code` is a stable
@@ -46,7 +47,7 @@ class FlyballError(Exception):
         self.where = where
         self.why = bounded(why)
         self.next = bounded(next)
-        super().__init__(code, what)
+        super().__init__(code, self.what)
 
     def __str__(self) -> str:
         lines = [f"{self.what} [{self.code}]"]

@@ -6,6 +6,7 @@ standard output, and everything else to standard error.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import traceback
 from collections.abc import Callable
@@ -49,16 +50,18 @@ def call(arguments: list[str]) -> int:
     """Run one verb; returns the exit code. A user's mistake is told, never thrown."""
     as_json = "--json" in arguments
     try:
-        result = app(arguments, standalone_mode=False)
+        # What the app file or a preparation prints must not run into the one document that --json promises.
+        with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+            result = app(arguments, standalone_mode=False)
     except FlyballError as error:
         say.error(error, as_json=as_json)
         return error.exit_code
     except TyperException as error:
-        say.usage(error.format_message())
+        say.usage(error.format_message(), as_json=as_json)
         return error.exit_code
     except (Abort, KeyboardInterrupt):
         return 130
     except Exception as error:  # noqa: BLE001 - the edge of the process: whatever is left is our bug, told as one
-        say.bug(error, "".join(traceback.format_exception(error)))
+        say.bug(error, "".join(traceback.format_exception(error)), as_json=as_json)
         return 1
     return result if isinstance(result, int) else 0

@@ -5,6 +5,8 @@ Its data are made up by a seeded generator that is part of the project, so that 
 
 from __future__ import annotations
 
+import importlib.util
+import keyword
 import re
 import subprocess
 import sys
@@ -141,11 +143,11 @@ def run(
     """Make a project that runs: app, preparation, and made-up data to try it on."""
     folder = Path(name)
     plain = folder.name
-    if not re.fullmatch(r"[a-z][a-z0-9_]{0,62}", plain):
+    if not re.fullmatch(r"[a-z][a-z0-9_]{0,62}", plain) or keyword.iskeyword(plain) or importlib.util.find_spec(plain):
         raise DeclarationError(
             "name-not-plain",
             f"{plain!r} cannot name an app.",
-            why="It becomes a Python package, part of paths and of addresses.",
+            why="It becomes a Python package, part of paths and of addresses, and must hide no other package.",
             next="Use a lower-case letter, then letters, digits and underscores: flyball new my_app",
         )
     if folder.exists():

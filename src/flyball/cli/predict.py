@@ -26,5 +26,7 @@ def run(
     if as_json:
         say.result(found)
     else:
-        say.line(f"{found.answered:,} answered by {found.version}, {found.refused:,} refused: {answers}")
+        say.line(
+            f"{found.answered:,} answered by {found.version}, {found.refused:,} refused, {found.repeats:,} repeats: {answers}"
+        )
     return 0

@@ -31,8 +31,11 @@ MARKS = {
 
 
 def result(value: Any) -> None:
-    """One JSON document on standard output: what `--json` asks for."""
-    sys.stdout.write(json.dumps(msgspec.to_builtins(value), indent=2) + "\n")
+    """One JSON document on standard output: what `--json` asks for, wherever other output has been turned to."""
+    stdout = sys.__stdout__ if sys.stdout is sys.stderr else sys.stdout
+    assert stdout is not None  # noqa: S101 - a command line has a standard output
+    stdout.write(json.dumps(msgspec.to_builtins(value), indent=2) + "\n")
+    stdout.flush()
 
 
 def line(text: str = "") -> None:
@@ -60,7 +63,7 @@ def error(problem: FlyballError, *, as_json: bool) -> None:
             "why": problem.why,
             "next": problem.next,
         }
-        sys.stdout.write(json.dumps({"error": said}, indent=2) + "\n")
+        result({"error": said})
     err.print(f"[bold red]{type(problem).__name__}[/] {escape(problem.what)} [dim]\\[{escape(problem.code)}][/]")
     parts: Mapping[str, str] = {"where": str(problem.where or ""), "why": problem.why, "next": problem.next}
     for name, text in parts.items():
@@ -68,14 +71,20 @@ def error(problem: FlyballError, *, as_json: bool) -> None:
             err.print(f"  [dim]{name + ':':<7}[/]{escape(text)}")
 
 
-def bug(problem: BaseException, trace: str) -> None:
+def bug(problem: BaseException, trace: str, *, as_json: bool) -> None:
     """We failed: the whole trace, and a plea."""
+    if as_json:
+        result({"error": {"code": "bug", "what": f"{type(problem).__name__}: {problem}"[:1500]}})
     err.print(escape(trace), style="dim")
     err.print(f"[bold red]Bug[/] flyball failed: {escape(str(problem))[:500]}")
     err.print("  [dim]next:  [/]Please report it with the trace above.")
 
 
-def usage(text: str) -> None:
-    """The command line itself was wrong."""
+def usage(text: str, *, as_json: bool) -> None:
+    """The command line itself was wrong; an empty text: nothing was asked for, and the help was shown."""
+    if as_json:
+        result({"error": {"code": "usage", "what": text, "next": "flyball --help"}})
+    if not text:
+        return
     err.print(f"[bold red]Usage[/] {escape(text)}")
     err.print("  [dim]next:  [/]flyball --help")

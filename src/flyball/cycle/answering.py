@@ -50,7 +50,12 @@ def plan_of(session: Session, model: Model, answering: Answering) -> Plan:
         StateError: `features-changed` when the app file no longer declares what the version was trained on;
             `signature-broken`, `artifact-changed`, `hostile-model` when what is stored cannot be trusted.
     """
-    manifest = version.read(answering.manifest, session.blobs, session.signer)
+    manifest = version.read(
+        session.app.name,
+        version.find(session.facts, session.app.name, answering.champion),
+        session.blobs,
+        session.signer,
+    )
     causes.same_features(model, manifest.version, manifest.causes["examples"], manifest.commit)
     spec = contract.spec(model.question)
     reads = model.features.reads(model.question) | {model.asked.column.name}

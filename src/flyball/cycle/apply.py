@@ -20,10 +20,9 @@ from flyball._kernel.facts import Fact
 from flyball.cycle import gather, pipeline, snapshot, steps
 from flyball.cycle.pipeline import Work
 from flyball.cycle.session import Event, Session, Tell, held, silent, still_held
-from flyball.cycle.steps import Done, Failed, Pinned, Planned
+from flyball.cycle.steps import Done, Failed, Planned
 from flyball.learn.model import Model
 from flyball.release import route, version
-
 
 LEASE = "apply"
 """Who holds it moves the tables and the versions of an app; nobody else does."""
@@ -130,15 +129,14 @@ def _run(work: Work, planned: Planned, done: dict[str, Done]) -> Done:
 
 def standing(session: Session, model: Model, done: dict[str, Done], ran: Sequence[str]) -> ModelApplied:
     """Where a model stands once its steps are done."""
-    row = version.find(session.facts, session.app.name, done["register"].outputs["version"])
     champion = version.champion(session.facts, session.app.name, model.name)
     return ModelApplied(
         model=model.name,
         ran=list(ran),
-        version=row.version,
-        decision=row.decision,
+        version=done["register"].outputs["version"],
+        decision=done["gates"].outputs["decision"],
         champion=champion.version if champion is not None else "",
-        verdicts=row.verdicts,
+        verdicts=pipeline.verdicts(session, done["gates"]),
         artifacts=done["gates"].outputs,
     )
 

@@ -8,12 +8,22 @@ from platform import python_version_tuple
 
 from flyball._kernel import fingerprint
 from flyball._kernel.errors import StateError
+from flyball.data import contract
+from flyball.learn.features import declare
 from flyball.learn.model import Model
 
 
 def of_features(model: Model) -> dict[str, object]:
     """One cause a feature: its definition, with the contract of the table that it looks into."""
-    return {f"feature {f.name}": (f, getattr(f, "table", None)) for f in model.features.features}
+    return {f"feature {f.name}": f for f in model.features.features}
+
+
+def of_question(model: Model) -> object:
+    """What is asked, when, and of which rows: the columns of the request are kept beside each example, to slice by."""
+    spec, asked = contract.spec(model.question), model.asked
+    columns = frozenset(c.name for c in spec.request) | {model.predicts.name}
+    whole = declare.depends(model.question, columns)
+    return (whole, spec.void_after, model.predicts.name, asked.column.name, asked.lead)
 
 
 def environment(*distributions: str) -> dict[str, object]:

@@ -114,8 +114,7 @@ def gather(session: Session, tell: Tell = silent) -> list[Ingested]:
     Raises:
         DataError: a file that cannot be ingested; those before it are kept, and the next apply goes on there.
     """
-    _repair(session)
-    done: list[Ingested] = []
+    done = _repaired(session)
     for each in pending(session):
         tell(Event(step=f"ingest {each.file.name}", state="run", detail=each.why))
         started = session.clock.monotonic()
@@ -129,7 +128,7 @@ def gather(session: Session, tell: Tell = silent) -> list[Ingested]:
     return done
 
 
-def _repair(session: Session) -> None:
+def _repaired(session: Session) -> list[Ingested]:
     """Record what the tables have and the facts do not: a crash came between the two.
 
     Before anything else, for by now the file itself may have changed or gone, and its batch would stay unaccounted for.
@@ -138,11 +137,14 @@ def _repair(session: Session) -> None:
     for _, row in session.facts.scan(INGESTED.name, f"{session.app.name}//"):
         said = msgspec.json.decode(row, type=Ingested)
         recorded[said.table] = max(said.batch, recorded.get(said.table, 0))
+    lost: list[Ingested] = []
     for table in session.app.tables():
         name = contract.spec(table).name
         if session.tables.head(name).batch > recorded.get(name, 0):
-            lost = ingest.repair(session.tables, name, recorded.get(name, 0))
-            session.facts.append([Fact(session.app.name, "", said) for said in lost])
+            lost += ingest.repair(session.tables, name, recorded.get(name, 0))
+    if lost:
+        session.facts.append([Fact(session.app.name, "", said) for said in lost])
+    return lost
 
 
 def _ingest(session: Session, each: Pending) -> Result:
@@ -180,7 +182,7 @@ def tidy(session: Session) -> None:
         if now is None:
             return
         row = version.find(session.facts, session.app.name, now.version)
-        manifest = version.read(row.manifest, session.blobs, session.signer)
+        manifest = version.read(session.app.name, row, session.blobs, session.signer)
         if causes.changed_features(model, manifest.causes["examples"]):
             return
     session.online.keep({name for model in session.app.models for name in online.names(model.features)})

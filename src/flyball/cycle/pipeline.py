@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 
 from flyball._kernel import conditions, facts
+from flyball._kernel.conditions import Verdict
 from flyball._kernel.errors import Bug
 from flyball._kernel.facts import Fact
 from flyball.cycle import artifacts, causes, snapshot, steps, tested
@@ -24,6 +25,7 @@ from flyball.cycle.steps import Done, Pinned, Planned, Ran, Step
 from flyball.learn import evaluate as evaluating
 from flyball.learn import examples as building
 from flyball.learn import fitting, gates, report
+from flyball.learn import model as models
 from flyball.learn.evaluate import Evaluation
 from flyball.learn.model import Model
 from flyball.learn.search import Bounds, Found
@@ -68,7 +70,7 @@ def _examples_causes(work: Work, _: Mapping[str, Done]) -> Mapping[str, object]:
     return {
         "data": data,
         **causes.of_features(model),
-        "question": (model.question, model.predicts, model.asked),
+        "question": causes.of_question(model),
         **causes.environment("polars", "flyball"),
     }
 
@@ -122,18 +124,25 @@ def _train(work: Work, done: Mapping[str, Done]) -> Ran:
 
 
 def _evaluate_causes(work: Work, _: Mapping[str, Done]) -> Mapping[str, object]:
-    metrics = [m.name for m in gates.measurable(classifies=fitting.classifies(work.model))]
+    metrics = [m.name for m in gates.measurable(classifies=models.classifies(work.model))]
     return {"metrics": metrics, "slices": tested.slices(work.model)}
 
 
 def _evaluate(work: Work, done: Mapping[str, Done]) -> Ran:
     found = tested.tested(work.session, work.model, done, work.bounds, tested.slices(work.model))
-    evaluation = evaluating.evaluate(found.held_out, gates.measurable(classifies=found.held_out.classifies))
-    shown = ", ".join(f"{name} {m.estimate:.3f}" for name, m in list(evaluation.measurements.items())[:2])
+    data = evaluation(found)
+    measured = msgspec.json.decode(data, type=Evaluation)
+    shown = ", ".join(f"{name} {m.estimate:.3f}" for name, m in list(measured.measurements.items())[:2])
     return Ran(
-        {"evaluation": work.session.blobs.put(facts.encode(evaluation))},
-        said=f"{evaluation.n:,} held-out questions, {shown}",
+        {"evaluation": work.session.blobs.put(data)},
+        said=f"{measured.n:,} held-out questions, {shown}",
     )
+
+
+def evaluation(found: tested.Tested) -> bytes:
+    """The evaluation on held-out rows, as it is stored."""
+    held_out = found.held_out
+    return facts.encode(evaluating.evaluate(held_out, gates.measurable(classifies=held_out.classifies)))
 
 
 def _register(work: Work, done: Mapping[str, Done]) -> Ran:
@@ -170,17 +179,18 @@ def _gate_causes(work: Work, done: Mapping[str, Done]) -> Mapping[str, object]:
 def _gates(work: Work, done: Mapping[str, Done]) -> Ran:
     session, app = work.session, work.session.app
     found = tested.tested(session, work.model, done, work.bounds, gates.columns(app.gates))
-    manifest = version.read(done["register"].outputs["manifest"], session.blobs, session.signer)
+    manifest = _manifest(work, done["register"].outputs["version"])
     judged = gates.judge_all(
         app.gates,
         found.held_out,
         champion=_champion(work, done),
         latency=fitting.latency(artifacts.load_predictor(session, manifest), found.matrix),
     )
-    evaluation = msgspec.json.decode(session.blobs.get(done["evaluate"].outputs["evaluation"]), type=Evaluation)
-    rendered = report.render(_subject(work, manifest, evaluation, judged))
+    measured = msgspec.json.decode(session.blobs.get(done["evaluate"].outputs["evaluation"]), type=Evaluation)
+    rendered = report.render(_subject(work, manifest, measured, judged))
     files = {"report.md": rendered.markdown.encode(), "report.html": rendered.html.encode(), **rendered.figures}
     said = Judged(version=manifest.version, decision=judged.decision, verdicts=list(judged.verdicts))
+    files[VERDICTS] = msgspec.json.encode(said.verdicts)
     outputs = {"decision": judged.decision} | {name: session.blobs.put(data) for name, data in files.items()}
     return Ran(outputs, (Fact(*work.about, said),), judged.measured, said=judged.decision)
 
@@ -208,7 +218,7 @@ def _champion(work: Work, done: Mapping[str, Done]) -> np.ndarray | str | None:
     name, _ = _rival(work, done)
     if not name:
         return None
-    manifest = version.read(version.find(session.facts, work.about[0], name).manifest, session.blobs, session.signer)
+    manifest = _manifest(work, name)
     examples = tested.load_examples(session, done)
     test = fitting.cut(examples, work.bounds).test
     if changed := causes.changed_features(work.model, manifest.causes["examples"]):
@@ -242,14 +252,14 @@ def _tested(work: Work, done: Mapping[str, Done]) -> tested.Tested:
     return tested.tested(work.session, work.model, done, work.bounds, ())
 
 
-def _subject(work: Work, manifest: Manifest, evaluation: Evaluation, judged: gates.Judged) -> report.Subject:
+def _subject(work: Work, manifest: Manifest, measured: Evaluation, judged: gates.Judged) -> report.Subject:
     bounds, snap = work.bounds, manifest.snapshot
     return report.Subject(
         title=f"{manifest.version}: evaluation",
         app=manifest.app,
         model=manifest.model,
         version=manifest.version,
-        evaluation=evaluation,
+        evaluation=measured,
         verdicts=judged.verdicts,
         lineage={
             "learned from": ", ".join(f"{table} up to batch {batch}" for table, batch in snap.batches.items()),
@@ -263,9 +273,22 @@ def _subject(work: Work, manifest: Manifest, evaluation: Evaluation, judged: gat
     )
 
 
+def _manifest(work: Work, name: str) -> Manifest:
+    row = version.find(work.session.facts, work.about[0], name)
+    return version.read(work.about[0], row, work.session.blobs, work.session.signer)
+
+
 def _nothing(_: Work, __: Mapping[str, Done]) -> Mapping[str, object]:
     return {}
 
+
+def verdicts(session: Session, judged: Done) -> list[Verdict]:
+    """What the gates said when that step ran; a version may have been judged by other gates since, and back."""
+    return msgspec.json.decode(session.blobs.get(judged.outputs[VERDICTS]), type=list[Verdict])
+
+
+VERDICTS = "verdicts.json"
+"""The artifact of `gates` that holds its verdicts."""
 
 LIBRARIES = ("flyball", "polars", "numpy", "scikit-learn", "lightgbm", "onnx")
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 from flyball import app as apps
+from flyball._kernel.conditions import Outcome
 from flyball.cycle import gather, pipeline, steps
 from flyball.cycle.pipeline import Work
 from flyball.cycle.session import Session, silent
+from flyball.cycle.steps import Done, Pinned, Planned
 from flyball.learn.model import Model
+from flyball.release import version
 
 
 class File(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,17 +63,21 @@ def plan(session: Session) -> Plan:
     """
     app = apps.check(session.app)
     files = [File(source=p.source.name, file=p.file.name, why=p.why) for p in gather.pending(session)]
-    models = [_model(session, model) for model in app.models]
+    models, notes = [], []
+    for model in app.models:
+        pin = steps.pin(session.facts, app.name, model.name)
+        found = pipeline.walk(Work(session, model, pin, silent))
+        models.append(_model(model, pin, found))
+        notes += _refusal(session, model, {p.step: p.done for p in found if p.done is not None})
+    if files and any(steps.pin(session.facts, app.name, model.name) for model in app.models):
+        notes.append("New rows do not move what a model learns from; a retraining does, or apply --until.")
     runs = sum(step.runs for model in models for step in model.steps)
     counted = [(len(files), "file"), (runs, "step")]
     work = " and ".join(f"{n} {what}{'s' if n > 1 else ''}" for n, what in counted if n)
-    return Plan(app=app.name, files=files, models=models, work=work, notes=_notes(files, models))
+    return Plan(app=app.name, files=files, models=models, work=work, notes=notes)
 
 
-def _model(session: Session, model: Model) -> ModelPlan:
-    pin = steps.pin(session.facts, session.app.name, model.name)
-    work = Work(session, model, pin, silent)
-    found = pipeline.walk(work)
+def _model(model: Model, pin: Pinned | None, found: list[Planned]) -> ModelPlan:
     state = "not trained yet: the first apply pins its data"
     if pin is not None:
         state = f"learns from what was known before {pin.cutoff:%Y-%m-%d %H:%M} UTC"
@@ -76,7 +85,13 @@ def _model(session: Session, model: Model) -> ModelPlan:
     return ModelPlan(model=model.name, state=state, steps=planned)
 
 
-def _notes(files: list[File], models: list[ModelPlan]) -> list[str]:
-    if files and any("learns" in m.state for m in models):
-        return ["New rows do not move what a model learns from; a retraining does, or apply --until."]
-    return []
+def _refusal(session: Session, model: Model, done: Mapping[str, Done]) -> list[str]:
+    """Why the version of what is declared does not answer, where its gates have said so."""
+    judged = done.get("gates")
+    if judged is None or judged.outputs["decision"] == "release":
+        return []
+    against = [v for v in pipeline.verdicts(session, judged) if v.outcome is not Outcome.PASS]
+    now = version.champion(session.facts, session.app.name, model.name)
+    said = "; ".join(f"{v.condition} {v.outcome.value}" + (f" ({v.reason})" if v.reason else "") for v in against)
+    answering = f"{now.version} keeps answering" if now is not None else "nobody answers"
+    return [f"{done['register'].outputs['version']} is {judged.outputs['decision']}: {said}; {answering}."]

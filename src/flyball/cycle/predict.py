@@ -12,7 +12,7 @@ from pathlib import Path
 import polars as pl
 
 from flyball._kernel import ids
-from flyball._kernel.errors import DataError, StateError
+from flyball._kernel.errors import AdapterError, DataError, StateError
 from flyball._kernel.facts import Fact, Said
 from flyball.cycle import artifacts, causes, snapshot
 from flyball.cycle.session import Event, Session, Tell
@@ -24,25 +24,32 @@ from flyball.release.version import Manifest
 
 
 class BatchAnswered(Said, frozen=True, kw_only=True, tag="serve.batch_answered"):
-    """A file of questions was answered: by whom, and which bytes went in and out."""
+    """A file of questions was answered: by whom, and which bytes went in and out.
+
+    Attributes:
+        answered: rows; with `refused` (they break the contract) and `repeats` (they say what an earlier row says) all of them.
+    """
 
     version: str
     questions: str
     answers: str
     answered: int
     refused: int
+    repeats: int
 
 
 def predict(session: Session, name: str | None, questions: Path, answers: Path, tell: Tell) -> BatchAnswered:
-    """Answer `questions` (Parquet, CSV or JSON lines) into the Parquet file `answers`: key, asked time, output, version.
+    """Answer `questions` (Parquet, CSV or JSON lines) into the Parquet file `answers`: key, `_asked`, `_output`, `_version`.
 
     Raises:
         StateError: `nothing-released`, `features-changed`.
         DataError: `file-unreadable`, `column-missing`.
+        AdapterError: `answers-unwritable`.
     """
     model = session.app.model(name)
     manifest = _champion(session, model)
     causes.same_features(model, manifest.version, manifest.causes["examples"], manifest.commit)
+    asked_bytes = ids.digest(questions.read_bytes()) if questions.is_file() else ""
     sifted = quarantine.sift(_read(model, questions), model.question, questions.name)
     moment = pl.col(model.asked.column.name) - model.asked.lead
     rows = sifted.good.with_columns(_asked=pl.min_horizontal(moment, pl.lit(session.clock.now())))
@@ -52,21 +59,38 @@ def predict(session: Session, name: str | None, questions: Path, answers: Path, 
     tell(Event(step="predict", state="run", detail=manifest.version))
     matrix = artifacts.load_encoder(session, manifest).encode(frame)
     outputs = artifacts.load_predictor(session, manifest).batch(matrix)
-    rows.select(
-        *contract.spec(model.question).key,
-        asked=pl.col("_asked"),
-        output=pl.Series(outputs),
-        version=pl.lit(manifest.version),
-    ).write_parquet(answers)
+    answered = rows.select(
+        *contract.spec(model.question).key, "_asked", _output=pl.Series(outputs), _version=pl.lit(manifest.version)
+    )
     said = BatchAnswered(
         version=manifest.version,
-        questions=ids.digest(questions.read_bytes()),
-        answers=ids.digest(answers.read_bytes()),
+        questions=asked_bytes,
+        answers=_write(answered, answers, questions),
         answered=rows.height,
         refused=sifted.bad.height,
+        repeats=sifted.repeats,
     )
     session.facts.append([Fact(session.app.name, model.name, said)])
     return said
+
+
+def _write(frame: pl.DataFrame, path: Path, questions: Path) -> str:
+    """Write aside, then rename: whoever looks sees all answers or none. Returns the digest of the file."""
+    aside = path.with_name(f".{path.name}.part")
+    try:
+        if path.exists() and path.samefile(questions):
+            raise FileExistsError(f"{path} holds the questions")
+        frame.write_parquet(aside)
+        digest = ids.digest(aside.read_bytes())
+        aside.replace(path)
+    except OSError as error:
+        raise AdapterError(
+            "answers-unwritable",
+            f"The answers cannot be written to {path}.",
+            why=str(error),
+            next="Name a file in a folder that exists and is yours, other than that of the questions.",
+        ) from error
+    return digest
 
 
 def _champion(session: Session, model: Model) -> Manifest:
@@ -80,7 +104,7 @@ def _champion(session: Session, model: Model) -> Manifest:
             next="flyball apply",
         )
     row = version.find(session.facts, session.app.name, now.version)
-    return version.read(row.manifest, session.blobs, session.signer)
+    return version.read(session.app.name, row, session.blobs, session.signer)
 
 
 def _read(model: Model, path: Path) -> pl.DataFrame:

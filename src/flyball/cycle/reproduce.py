@@ -7,21 +7,22 @@ replayed, not the search.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
 from flyball._kernel import fingerprint, history, ids
-from flyball.cycle import pipeline, snapshot
+from flyball._kernel.errors import StateError
+from flyball.cycle import pipeline, snapshot, tested
 from flyball.cycle.pipeline import Work
-from flyball.cycle.session import Event, Session, Tell, silent
+from flyball.cycle.session import Session, Tell, silent
 from flyball.cycle.steps import Pinned
+from flyball.learn import encode, fitting
 from flyball.learn import examples as building
-from flyball.learn import fitting
 from flyball.release import version
 from flyball.release.version import Manifest
 
-MADE = ("examples", "train")
+MADE = ("examples", "train", "evaluate")
 """The steps that are run again; the search's result is replayed."""
 
 
@@ -49,24 +50,37 @@ def reproduce(session: Session, name: str, tell: Tell = silent) -> Reproduction:
         StateError: `no-such-version`, `signature-broken`, `history-truncated`.
     """
     row = version.find(session.facts, session.app.name, name)
-    manifest = version.read(row.manifest, session.blobs, session.signer)
+    manifest = version.read(session.app.name, row, session.blobs, session.signer)
     history.holds(session.facts, manifest.head)
     model = session.app.model(manifest.model)
     pin = Pinned(batches=manifest.snapshot.batches, cutoff=manifest.snapshot.cutoff, reason="reproduce")
     work = Work(session, model, pin, tell)
     for step in pipeline.STEPS:
-        if step.name in MADE and (changed := _changed(fingerprint.parts(step.causes(work)), manifest, step.name)):
+        if step.name in MADE and (changed := _changed(fingerprint.parts(step.causes(work, {})), manifest, step.name)):
             return Reproduction(
                 version=name, identical=False, compared=[], step=step.name, why=_explain(changed, manifest)
             )
-    tell(Event(step="examples", state="run", detail="from the pinned batches"))
-    examples = building.build(model, snapshot.read(session, model, pin.batches), pin.cutoff)
-    found = _compare(name, manifest, "examples", {"examples": building.to_bytes(examples)}, [])
-    if not found.identical:
-        return found
-    tell(Event(step="train", state="run", detail="with the recorded knobs"))
+    compared: list[str] = []
+    for step_name, made in _made(work, manifest):
+        compared += made
+        if why := _differs(session, manifest, made):
+            return Reproduction(version=name, identical=False, compared=compared, step=step_name, why=why)
+    return Reproduction(version=name, identical=True, compared=compared)
+
+
+def _made(work: Work, manifest: Manifest) -> Iterator[tuple[str, Mapping[str, bytes]]]:
+    """The artifacts of each step, made again."""
+    model, pin = work.model, work.pinned
+    work.say("examples", "from the pinned batches")
+    examples = building.build(model, snapshot.read(work.session, model, pin.batches), pin.cutoff)
+    yield "examples", {"examples": building.to_bytes(examples)}
+    work.say("train", "with the recorded knobs")
     made = fitting.train_all(model, manifest.knobs, examples, work.bounds)
-    return _compare(name, manifest, "train", made, found.compared)
+    yield "train", made
+    work.say("evaluate", "on the held-out rows")
+    trained = encode.from_bytes(made[fitting.ENCODER]), fitting.read_scores(made[fitting.SCORES])
+    rows = tested.held_out(model.name, examples, trained, work.bounds, tested.slices(model))
+    yield "evaluate", {"evaluation": pipeline.evaluation(rows)}
 
 
 def _changed(now: Mapping[str, str], manifest: Manifest, step: str) -> list[str]:
@@ -79,12 +93,18 @@ def _explain(changed: list[str], manifest: Manifest) -> str:
     return f"not the code or environment of the version: {', '.join(changed)} changed{where}"
 
 
-def _compare(name: str, manifest: Manifest, step: str, made: Mapping[str, bytes], before: list[str]) -> Reproduction:
-    differing = [each for each, data in made.items() if manifest.artifacts.get(each) != ids.digest(data)]
-    return Reproduction(
-        version=name,
-        identical=not differing,
-        compared=[*before, *made],
-        step=step if differing else "",
-        why=f"other bytes: {', '.join(differing)}" if differing else "",
-    )
+def _differs(session: Session, manifest: Manifest, made: Mapping[str, bytes]) -> str:
+    """What is not as it was signed: the bytes that were made now, or those that lie in the store; "" if all is."""
+    other = [name for name, data in made.items() if manifest.artifacts.get(name) != ids.digest(data)]
+    if other:
+        return f"other bytes: {', '.join(other)}"
+    lost = [name for name in made if not _sound(session, manifest.artifacts[name])]
+    return f"made again to the byte, but changed or lost in the store: {', '.join(lost)}" if lost else ""
+
+
+def _sound(session: Session, digest: str) -> bool:
+    try:
+        session.blobs.get(digest)
+    except StateError:
+        return False
+    return True

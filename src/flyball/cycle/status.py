@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from flyball._kernel.errors import StateError
 from flyball.cycle import gather
 from flyball.cycle.session import Session
 from flyball.data.ingest import Ingested
@@ -116,8 +117,16 @@ def _model(session: Session, name: str) -> ModelStatus:
                 version=row.version,
                 decision=row.decision,
                 registered=row.registered.isoformat(),
-                cutoff=version.read(row.manifest, session.blobs, session.signer).snapshot.cutoff.isoformat(),
+                cutoff=_cutoff(session, row),
             )
             for row in rows
         ],
     )
+
+
+def _cutoff(session: Session, row: version.Row) -> str:
+    """Until when a version learned; where its manifest cannot be trusted, the error's code stands for it."""
+    try:
+        return version.read(session.app.name, row, session.blobs, session.signer).snapshot.cutoff.isoformat()
+    except StateError as problem:
+        return problem.code

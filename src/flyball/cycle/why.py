@@ -64,7 +64,7 @@ def why(session: Session, prediction: str) -> Why:
             next="Check the id; flyball status says how many answers there are.",
         )
     row = version.find(session.facts, session.app.name, entry.version)
-    manifest = version.read(row.manifest, session.blobs, session.signer)
+    manifest = version.read(session.app.name, row, session.blobs, session.signer)
     history.holds(session.facts, manifest.head)
     return Why(
         prediction=entry.id,

@@ -9,11 +9,12 @@ Its outcomes were known at `outcome_time`; where that stays null for `void_after
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import lru_cache
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
 
 import dataframely as dy
 import polars as pl
@@ -34,17 +35,21 @@ class _ContractMeta(SchemaMeta):
         namespace["__flyball_place__"] = place.here()
         return super().__new__(mcs, name, bases, namespace)
 
-    def __getattribute__(cls, name: str) -> Any:
-        value = super().__getattribute__(name)
-        if isinstance(value, dy.Column):
-            # A column object is shared between a contract and its subclasses: it belongs to the one it was last asked of,
-            # and every declaration copies that into a `Ref` at once.
-            value._flyball_contract = cls  # type: ignore[attr-defined]
-        return value
+    if not TYPE_CHECKING:
+        # Hidden from the type checker, which would believe that every name is a column.
+        def __getattribute__(cls, name: str) -> Any:
+            value = super().__getattribute__(name)
+            if isinstance(value, dy.Column):
+                # A column object is shared between a contract and its subclasses; a copy belongs to one of them.
+                value = copy.copy(value)
+                value._flyball_contract = cls
+            return value
 
 
 class Contract(dy.Schema, metaclass=_ContractMeta):
     """Subclass this with dataframely columns; wrap columns that have a role in `event_time`, `outcome`, `personal`, ..."""
+
+    __flyball_place__: ClassVar[Place]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +119,16 @@ def before(
     first: timedelta | dy.Column, lead: timedelta | None = None, *, tolerance: timedelta = timedelta(0)
 ) -> Lead | Moment:
     """`before(days(30))`: a span before the row's own event time. `before(Flight.scheduled, hours(2))`: a moment."""
-    if isinstance(first, timedelta):
-        return Lead(first)
-    return Moment(ref(first), lead if lead is not None else timedelta(0), tolerance)
+    span = first if isinstance(first, timedelta) else lead or timedelta(0)
+    if min(span, tolerance) < timedelta(0):
+        raise DeclarationError(
+            "span-not-positive",
+            f"before({span}) with a tolerance of {tolerance} lies after.",
+            where=place.here(),
+            why="A lead and a tolerance are spans of time, which are not negative.",
+            next="Turn the sign round, or name the column that the moment really follows.",
+        )
+    return Lead(span) if isinstance(first, timedelta) else Moment(ref(first), span, tolerance)
 
 
 def event_time(column: C, *, known: Lead | None = None) -> C:

@@ -48,7 +48,7 @@ def read(tables: Tables, observed: type[Contract], version: Version) -> pl.LazyF
             f"The table {version.table} ends at batch {batch}; batch {version.batch} was asked for.",
             where=contract.spec(observed).place,
             why="A version is only ever recorded after its batches were committed: the tables are older than the facts.",
-            next="Restore the tables and the facts from the same backup: `flyball restore`.",
+            next="Restore the tables and the facts from the same backup.",
         )
     return tables.scan(version.table, version.batch, schema(contract.spec(observed)))
 

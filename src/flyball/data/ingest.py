@@ -254,7 +254,7 @@ def _account(tables: Tables, table: str, batch: int) -> Ingested:
             "batch-without-account",
             f"The table {table} has batch {batch}, but its quarantine has no account of it.",
             why="The quarantine is written before the table, so it was removed or is older than the table.",
-            next="Restore both from the same backup: `flyball restore`.",
+            next="Restore both from the same backup.",
         )
     return found[0]
 

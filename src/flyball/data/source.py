@@ -115,16 +115,17 @@ def files(
     yields: type[Contract],
     fresh_within: timedelta | None = None,
     package: str | None = None,
+    name: str | None = None,
 ) -> Source:
     """Rows from files: CSV, JSON lines (each also .gz, .zst, .zip), Parquet or Arrow.
 
     Args:
         path_or_glob: relative to the folder of the file that this is written in, or to `package`.
-        prepare: `LazyFrame -> LazyFrame`; cells of text files arrive as text, with `_line`; keep `_line`, and every row
-            that breaks the contract can be found in its file again.
+        prepare: `LazyFrame -> LazyFrame`; text cells stay text; keep `_line`, and bad rows can be found in their file.
         yields: the contract of the prepared rows. Cells that are still text are parsed to its types.
         fresh_within: how old the newest event may be.
         package: an installed package whose folder holds the files; it is found, and never imported.
+        name: tells two sources of one file name apart; by default the file's stem and the contract.
 
     Raises:
         DeclarationError: `source-yields-no-contract`, `source-without-preparation`.
@@ -149,7 +150,7 @@ def files(
         )
     stem = path_or_glob.replace("\\", "/").rsplit("/", 1)[-1].split(".", 1)[0]
     return Source(
-        name=f"{stem}.{contract.spec(yields).name}",
+        name=name or f"{stem}.{contract.spec(yields).name}",
         pattern=path_or_glob,
         package=package,
         prepare=prepare,

@@ -1,14 +1,15 @@
 """Examples: what a model learns from. Each question of the past, its features as known when asked, and what came of it.
 
-A **question** is a key of the model's contract. It was asked `lead` before its moment, with the columns of its request: those
-of the first version that was current when it says that it was asked. Where there is none (the row came to us late), the
-request still carried it, so the first version counts whose declared time (event time less `known`) was not after asking.
+A **question** is a key of the model's contract, asked once: `lead` before the moment that a version of its row names, with
+that version's columns as the request. It is the first version that was current when it says that it was asked. A row that
+came to us only later was carried by the request itself, if it was declared as known by then (event time less `known`): so
+the very first version counts also then. Nothing that came later has a part in the choice.
 
 The **cutoff** is the present of the training: only rows known before it exist. Of each question asked before it, one of
     learned     the outcome of its last version had settled: an example
     void        it will not: still none `void_after` past the event time, or settled without a value
     unsettled   it may yet
-    unaskable   no version could have been asked about: its moment is null, or lies before the row was known
+    unaskable   nobody would have asked: each version's moment is null, had passed, or lies before the row could be known
 Only the first are learned; all are counted.
 """
 
@@ -145,11 +146,12 @@ def _questions(model: Model, spec: Spec, tables: Mapping[str, pl.LazyFrame], cut
     wanted = [pl.col(c.name) for c in spec.request]
     frame = rows.select(*wanted, *meaning.times(spec), _label=pl.col(label), _at=at).collect()
     versions = offline.versions(frame, spec.key)
-    could = versions.filter(pl.col("_event") - meaning.span(spec.known_before) <= pl.col("_at"))
-    seen = (pl.col("_known") < pl.col("_at")) & (pl.col("_at") <= pl.col("_until"))
+    declared = pl.col("_event") - meaning.span(spec.known_before)
+    current = (pl.col("_known") < pl.col("_at")) & (pl.col("_at") <= pl.col("_until"))
+    carried = (declared <= pl.col("_at")) & (pl.col("_at") <= pl.col("_known")) & pl.col("_chain").is_first_distinct()
     first = (
-        could.with_columns(_late=~seen)
-        .sort("_late", "_known", "_batch")
+        versions.sort("_known", "_batch")
+        .filter(current | carried)
         .unique("_chain", keep="first", maintain_order=True)
         .drop("_label")
     )
@@ -193,14 +195,15 @@ def from_bytes(data: bytes) -> Examples:
     Raises:
         StateError: `examples-unreadable`.
     """
-    said = pl.read_parquet_metadata(io.BytesIO(data)).get(_HEADER, "{}")
     try:
+        said = pl.read_parquet_metadata(io.BytesIO(data)).get(_HEADER, "{}")
         header = msgspec.json.decode(said, type=_Header)
-    except msgspec.MsgspecError as error:
+        frame = pl.read_parquet(io.BytesIO(data))
+    except (msgspec.MsgspecError, pl.exceptions.PolarsError) as error:
         raise StateError(
             "examples-unreadable",
             "These bytes are no examples.",
             why=str(error),
             next="Build them again with `flyball apply`.",
         ) from error
-    return Examples(pl.read_parquet(io.BytesIO(data)), header.features, header.counts)
+    return Examples(frame, header.features, header.counts)

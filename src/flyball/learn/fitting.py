@@ -20,8 +20,8 @@ import polars as pl
 
 from flyball._kernel import facts
 from flyball._kernel.conditions import Measurement
-from flyball.data import contract
 from flyball.learn import metrics, train
+from flyball.learn import model as models
 from flyball.learn import search as searching
 from flyball.learn.examples import Examples
 from flyball.learn.export import pack
@@ -37,12 +37,6 @@ ENCODER, SCORES, OFFERS = "encoder.json", "scores.npy", "offers.json"
 
 CALLS = 2000
 """Single answers that the latency gate is judged on."""
-
-
-def classifies(model: Model) -> bool:
-    """Whether the model predicts a Boolean."""
-    dtype = contract.spec(model.question).column(model.predicts.name).dtype
-    return bool(dtype == pl.Boolean)
 
 
 def explore(
@@ -76,7 +70,7 @@ def train_all(model: Model, knobs: Mapping[str, float], examples: Examples, boun
     spans, outputs, labels = cut(examples, bounds), model.features.outputs(model.question), labels_of(examples)
     encoder = train.encoder(examples.frame.filter(spans.fit), outputs)
     rows, held_out = (encoder.encode(examples.frame.filter(mask)) for mask in (spans.fit, spans.test))
-    binary = classifies(model)
+    binary = models.classifies(model)
     estimators = {
         "": train.declared(model, knobs),
         "linear/": train.linear(outputs, classifies=binary),

@@ -11,11 +11,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, dataclass_transform, get_type_hints
 
+import polars as pl
+
 from flyball._kernel import place
 from flyball._kernel.errors import DeclarationError
+from flyball._kernel.fingerprint import DECLARED
 from flyball._kernel.place import Place
 from flyball.data import contract
 from flyball.data.contract import Contract, Moment, Ref
+from flyball.learn.features import meaning
 from flyball.learn.features.declare import Computed, FeatureSet, Given, Latest, Window
 
 
@@ -31,18 +35,18 @@ class Range:
 
 def between(low: float, high: float, *, start: float, log: bool = False) -> Any:
     """A knob between two numbers, both included; `start` is tried first and used when nothing is searched."""
-    if not low <= start <= high:
+    if not low <= start <= high or (log and low <= 0):
         raise DeclarationError(
             "knob-out-of-range",
-            f"start={start} is not between {low} and {high}.",
+            f"start={start} is not between {low} and {high}" + (" on a logarithmic scale." if log else "."),
             where=place.here(),
-            why="The first trial uses `start`.",
-            next="Choose a start within the range.",
+            why="The first trial uses `start`, and a logarithm begins above zero.",
+            next="Choose a range that holds the start, above zero where log=True.",
         )
     return Range(low, high, start, log)
 
 
-@dataclass_transform(frozen_default=True, field_specifiers=(between,))
+@dataclass_transform(frozen_default=True, kw_only_default=True)
 class Params:
     """Knobs: annotate each with its type and give it a range, `leaves: int = between(7, 255, start=31, log=True)`."""
 
@@ -52,6 +56,15 @@ class Params:
         own = {n: v for n, v in vars(cls).items() if isinstance(v, Range)}
         hints = get_type_hints(cls)
         cls.ranges = {**cls.ranges, **{n: (hints[n], v) for n, v in own.items()}}
+        for name, range_ in own.items():
+            if hints[name] is int and not (float(range_.low).is_integer() and float(range_.high).is_integer()):
+                raise DeclarationError(
+                    "knob-out-of-range",
+                    f"The whole number {cls.__name__}.{name} lies between {range_.low} and {range_.high}.",
+                    where=place.here(),
+                    why="The limits of a whole number are whole: both are tried.",
+                    next=f"Write whole limits, or declare {name}: float.",
+                )
 
     def __init__(self, **chosen: float) -> None:
         for name, (type_, range_) in self.ranges.items():
@@ -61,6 +74,15 @@ class Params:
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"{type(self).__name__} is frozen: {name} cannot be set")
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and vars(other) == vars(self)
+
+    def __hash__(self) -> int:
+        return hash(tuple(vars(self).items()))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
 
     @classmethod
     def __fingerprint__(cls) -> object:
@@ -76,7 +98,7 @@ class Model:
     predicts: Ref
     asked: Moment
     knobs: type[Params]
-    build: Callable[[Any], Any]
+    build: Callable[..., Any]
     place: Place = field(compare=False)
 
     @property
@@ -85,7 +107,7 @@ class Model:
         return self.predicts.contract
 
 
-def model(features: FeatureSet, *, predicts: Any, asked: Moment) -> Callable[[Callable[[Any], Any]], Model]:
+def model(features: FeatureSet, *, predicts: Any, asked: Moment) -> Callable[[Callable[..., Any]], Model]:
     """Declare a model by decorating the function that builds its estimator.
 
     Args:
@@ -95,26 +117,40 @@ def model(features: FeatureSet, *, predicts: Any, asked: Moment) -> Callable[[Ca
     """
     where = place.here()
 
-    def declare(build: Callable[[Any], Any]) -> Model:
-        hints = (
-            [h for h in get_type_hints(build).items() if h[0] != "return"]
-            if inspect.signature(build).parameters
-            else []
-        )
-        knobs = hints[0][1] if hints else Params
+    def declare(build: Callable[..., Any]) -> Model:
+        names = list(inspect.signature(build).parameters)
+        knobs = get_type_hints(build).get(names[0]) if names else Params
+        if len(names) > 1 or not (isinstance(knobs, type) and issubclass(knobs, Params)):
+            raise DeclarationError(
+                "knobs-not-declared",
+                f"The model function {build.__name__!r} takes {', '.join(names)}, which are no knobs.",
+                where=where,
+                why="It takes nothing, or one value of a class that derives from fb.Params; the search chooses its fields.",
+                next=f"Write def {build.__name__}(knobs: Knobs) -> ..., with class Knobs(fb.Params).",
+            )
+        vars(build)[DECLARED] = True
         return Model(build.__name__, features, contract.ref(predicts), asked, knobs, build, where)
 
     return declare
 
 
 def check(model: Model) -> None:
-    """Refuse a model that would see the future.
+    """Refuse a model that would see the future, or remember a person.
 
     Raises:
         DeclarationError: `leaks-outcome` (a feature reads what settles later), `asked-too-early` (the row itself is not
-            known when asked), `predicts-no-outcome`, `no-such-column`.
+            known when asked), `predicts-no-outcome`, `outcome-of-unknown-kind`, `no-features`, `personal-as-feature`,
+            `no-such-column`, and what `meaning.check` refuses.
     """
     spec = contract.spec(model.question)
+    if not model.features.features:
+        raise DeclarationError(
+            "no-features",
+            f"The model {model.name!r} reads no feature.",
+            where=model.place,
+            why="It could only ever answer the same.",
+            next="Declare features: fb.features(Table.column, ...).",
+        )
     if model.predicts.name not in spec.outcomes:
         raise DeclarationError(
             "predicts-no-outcome",
@@ -123,18 +159,62 @@ def check(model: Model) -> None:
             why="Only an outcome has a time at which it becomes known, which training and monitoring need.",
             next=f"Wrap the column: {model.predicts.name} = fb.outcome(...), beside an outcome_time.",
         )
+    kind = spec.column(model.predicts.name).dtype
+    if kind != pl.Boolean and not kind.is_numeric():
+        raise DeclarationError(
+            "outcome-of-unknown-kind",
+            f"The model {model.name!r} predicts {model.predicts}, which is {kind}.",
+            where=model.place,
+            why="A Boolean outcome is classified, a number is estimated; nothing else is learned yet.",
+            next="Declare the outcome as dy.Bool() or as a number.",
+        )
     _check_moment(model, spec)
     for feature in model.features.features:
         reads: frozenset[str] = frozenset()
         match feature:
             case Given():
-                reads = frozenset({feature.name})
+                reads = frozenset({feature.name if _asks(model, feature) else str(feature.column)})
             case Computed():
                 reads = feature.expression.columns
             case Latest() | Window():
                 reads = frozenset({feature.by.question})
         _check_reads(feature, reads, model, spec)
-    model.features.outputs(model.question)
+        _check_personal(feature, model)
+    meaning.check(model.features, model.question)
+
+
+def classifies(model: Model) -> bool:
+    """Whether the model predicts a Boolean."""
+    return bool(contract.spec(model.question).column(model.predicts.name).dtype == pl.Boolean)
+
+
+def _check_personal(feature: Given | Computed | Latest | Window, model: Model) -> None:
+    """What a model reads is written into encoders, examples and the journal, so no personal value may be a feature.
+
+    A window that is kept by a personal column is none: its value is a rate, and its entity stays in the online store.
+    """
+    table, reads = model.question, frozenset[str]()
+    match feature:
+        case Given():
+            reads = frozenset({feature.name})
+        case Computed():
+            reads = feature.expression.columns
+        case Latest():
+            table, reads = feature.table, frozenset(feature.columns)
+    personal = sorted(reads & set(contract.spec(table).with_role(contract.Personal)))
+    if personal:
+        raise DeclarationError(
+            "personal-as-feature",
+            f"The feature {feature.name!r} of the model {model.name!r} is made of {table.__name__}.{personal[0]}.",
+            where=feature.place,
+            why="Personal values never appear in artifacts, journals or reports, and features do.",
+            next=f"Use what is known of the person instead: window(Table, ..., by={table.__name__}.{personal[0]}, over=...).",
+        )
+
+
+def _asks(model: Model, feature: Given) -> bool:
+    """Whether a given column is the question's own, or a base contract's that the question derives from."""
+    return issubclass(model.question, feature.column.contract)
 
 
 def _check_reads(
@@ -162,6 +242,14 @@ def _check_reads(
 
 def _check_moment(model: Model, spec: contract.Spec) -> None:
     moment = model.asked
+    if moment.column.contract is model.question and spec.dtypes[moment.column.name] != pl.Datetime("us", "UTC"):
+        raise DeclarationError(
+            "asked-of-no-time",
+            f"The model {model.name!r} is asked before {moment.column}, which is {spec.dtypes[moment.column.name]}.",
+            where=model.place,
+            why="A question is asked at a moment.",
+            next=f"Write asked=fb.before({spec.name}.{spec.event_time}, ...).",
+        )
     if moment.column.contract is not model.question or moment.column.name in spec.late:
         raise DeclarationError(
             "leaks-outcome" if moment.column.name in spec.late else "no-such-column",

@@ -9,6 +9,7 @@ A row trains only if its outcome was known before the span that follows begins, 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -19,8 +20,9 @@ import numpy as np
 import optuna
 import polars as pl
 
+from flyball._kernel import place
 from flyball._kernel.conditions import Metric
-from flyball._kernel.errors import DataError
+from flyball._kernel.errors import DataError, DeclarationError
 from flyball.learn.model import Params, Range
 
 SEED = 1788
@@ -44,7 +46,19 @@ class Search:
 
 
 def search(*, trials: int, optimize: Metric, split: ByTime) -> Search:
-    """Declare a search. `trials=1` trains with the starting knobs alone."""
+    """Declare a search. `trials=1` trains with the starting knobs alone.
+
+    Raises:
+        DeclarationError: `no-trials`.
+    """
+    if trials < 1:
+        raise DeclarationError(
+            "no-trials",
+            f"A search of {trials} trials chooses nothing.",
+            where=place.here(),
+            why="The first trial is the declared start.",
+            next="Write trials=1 to train with the starting knobs alone.",
+        )
     return Search(trials, optimize, split)
 
 
@@ -135,11 +149,16 @@ def run(settings: Search, knobs: type[Params], score: Callable[[Mapping[str, flo
         trial = study.ask()
         chosen = {name: _suggest(trial, name, *what) for name, what in knobs.ranges.items()}
         value = score(chosen)
-        study.tell(trial, value)
+        study.tell(trial, None if math.isnan(value) else value, state=_state(value))
         tried.append(Trial(number=number, knobs=chosen, score=value))
     sign = 1.0 if direction == "maximize" else -1.0
-    best = max(tried, key=lambda t: (sign * t.score, -t.number))
+    # A trial without a score (NaN: one class only, say) is never the best one.
+    best = max(tried, key=lambda t: (not math.isnan(t.score), sign * t.score, -t.number))
     return Found(knobs=best.knobs, score=best.score, trials=tried)
+
+
+def _state(value: float) -> optuna.trial.TrialState:
+    return optuna.trial.TrialState.FAIL if math.isnan(value) else optuna.trial.TrialState.COMPLETE
 
 
 def _suggest(trial: Any, name: str, type_: type, range_: Range) -> float:

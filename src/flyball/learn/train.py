@@ -7,6 +7,7 @@ Everything random starts from one seed, and threads never change the result, so 
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -44,7 +45,7 @@ def encoder(frame: pl.DataFrame, outputs: tuple[Output, ...]) -> encode.Encoder:
 
 def declared(model: Model, knobs: Mapping[str, float]) -> Any:
     """The declared estimator, unfitted, with knobs applied and its randomness tied down."""
-    estimator = model.build(model.knobs(**knobs))
+    estimator = model.build(model.knobs(**knobs)) if inspect.signature(model.build).parameters else model.build()
     open_ = estimator.get_params(deep=False)
     takes_any = type(estimator).__module__.startswith("lightgbm")
     chosen = {

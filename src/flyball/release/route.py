@@ -61,8 +61,13 @@ def derive(log: Facts, app: str, models: tuple[str, ...]) -> Route:
 
 
 def sync(log: Facts, routes: Routes, app: str, models: tuple[str, ...]) -> Route:
-    """Bring the file up to what the facts say; writes only where they differ."""
+    """Bring the file up to what the facts say.
+
+    The facts are signed and the file is not, so it is what the facts say that is returned and answered by, whatever the file
+    says. Where they differ the facts are read once more before writing: whoever was faster had recorded a newer fact first.
+    """
     said = derive(log, app, models)
     if routes.read() != said:
+        said = derive(log, app, models)
         routes.publish(said)
     return said

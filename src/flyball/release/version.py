@@ -153,25 +153,28 @@ def write(manifest: Manifest, blobs: Blobs, signer: Signer) -> str:
     return blobs.put(msgspec.json.encode(signed))
 
 
-def read(digest: str, blobs: Blobs, signer: Signer) -> Manifest:
-    """Load a manifest and check its signature.
+def read(app: str, row: Row, blobs: Blobs, signer: Signer) -> Manifest:
+    """Load the manifest of a version and check its signature, and that it is the manifest of *this* version.
 
     Raises:
-        StateError: `signature-broken`, when the manifest was not signed by the key of this home, or was changed.
+        StateError: `signature-broken`, when it was not signed by the key of this home, was changed, or was put in the place
+            of another version's.
     """
+    digest = row.manifest
     try:
         signed = msgspec.json.decode(blobs.get(digest), type=Signed)
         trusted = signer.verify(_covered(bytes(signed.manifest)), signed.signature)
+        manifest = msgspec.json.decode(signed.manifest, type=Manifest) if trusted else None
     except msgspec.DecodeError:
-        trusted = False
-    if not trusted:
+        manifest = None
+    if manifest is None or (manifest.app, manifest.version) != (app, row.version):
         raise StateError(
             "signature-broken",
-            f"The manifest {digest[:12]} is not signed by the key of this home.",
-            why="What is not signed could have been put there by anybody, and is not used.",
-            next="Restore the store from a backup, or register the version anew: flyball apply.",
+            f"The manifest {digest[:12]} is not the one that the key in use signed for {row.version} of {app!r}.",
+            why="What is not signed, or signed for another version, could have been put there by anybody, and is not used.",
+            next="Use the key that signed it (FLYBALL_KEY), restore the store from a backup, or register the version anew.",
         )
-    return msgspec.json.decode(signed.manifest, type=Manifest)
+    return manifest
 
 
 def find(log: Facts, app: str, version: str) -> Row:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from time import perf_counter
 from typing import Any
 
 import msgspec
@@ -62,8 +63,18 @@ class Plan:
 _key = msgspec.json.Encoder(order="deterministic")
 
 
-def answer(plan: Plan, row: dict[str, Any], asked: datetime) -> Answer:
-    """Answer one question; `latency_us` is filled in by the edge, which knows when the bytes came."""
+def answer(plan: Plan, row: dict[str, Any], asked: datetime, started: float) -> Answer:
+    """Answer one question.
+
+    Args:
+        plan: by this version.
+        row: the request, by column.
+        asked: the moment of the question.
+        started: `time.perf_counter()` when its bytes were whole.
+
+    Raises:
+        DataError: a value that the features or the encoder cannot read.
+    """
     values = plan.lookup(row, asked)
     output = plan.predictor.row(plan.encode(values))
     recorded = recordable(plan, row)
@@ -79,7 +90,7 @@ def answer(plan: Plan, row: dict[str, Any], asked: datetime) -> Answer:
         inputs=recorded,
         features=dict(zip(plan.outputs, values, strict=True)),
         output=output,
-        latency_us=0,
+        latency_us=int((perf_counter() - started) * 1e6),
         via=plan.predictor.name,
     )
 
@@ -87,7 +98,8 @@ def answer(plan: Plan, row: dict[str, Any], asked: datetime) -> Answer:
 def within_tolerance(plan: Plan, row: Row, asked: datetime) -> bool:
     """Whether the question came near enough to its declared moment to be compared with training."""
     moment = row.get(plan.asked_of)
-    return moment is not None and abs(asked - (moment - plan.lead)) <= plan.tolerance
+    # Added to what is near, since the request's time may be the first moment that there is.
+    return moment is not None and abs(asked + plan.lead - moment) <= plan.tolerance
 
 
 def recordable(plan: Plan, row: dict[str, Any]) -> dict[str, Any]:

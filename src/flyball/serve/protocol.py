@@ -1,4 +1,5 @@
-"""The request, compiled from the contract: one msgspec type decodes, checks and documents it.
+"""What is asked and what is answered. The request is compiled from the contract: one msgspec type decodes, checks and
+documents it.
 
 A request is the contract minus its outcomes. The key and what features read must be there; other columns may be. An outcome
 in a request, or a column that the contract does not have, is refused by name: it would be ignored otherwise, and a
@@ -25,6 +26,25 @@ MAX_TEXT = 10_000
 """Characters of one text cell where the contract sets no limit: a request is a row, not a document store."""
 
 
+class Prediction(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What a caller gets for one question.
+
+    Attributes:
+        id: names this prediction for good: `flyball why ID`, and the outcome that comes later.
+        version: the version that answered.
+        output: probability, or predicted number.
+        asked: the server's time of asking.
+        within_tolerance: whether it was asked near its declared moment; otherwise the answer stands, but is not audited.
+    """
+
+    id: str
+    model: str
+    version: str
+    output: float
+    asked: datetime
+    within_tolerance: bool
+
+
 def request_type(question: type[Contract], reads: frozenset[str]) -> type[msgspec.Struct]:
     """The struct of a request.
 
@@ -43,7 +63,7 @@ def request_type(question: type[Contract], reads: frozenset[str]) -> type[msgspe
         else:
             optional.append((column.name, type_ | None, None))
     return msgspec.defstruct(
-        f"{spec.name}Request", [*required, *optional], forbid_unknown_fields=True, frozen=True, kw_only=True
+        f"{spec.name}Request", [*required, *optional], forbid_unknown_fields=True, frozen=True, kw_only=True, gc=False
     )
 
 
@@ -56,11 +76,11 @@ def decoder(question: type[Contract], reads: frozenset[str]) -> Callable[[bytes]
     type_ = request_type(question, reads)
     one, many = msgspec.json.Decoder(type_), msgspec.json.Decoder(list[type_])  # type: ignore[valid-type]
     late = contract.spec(question).late
-    names = type_.__struct_fields__
+    names = frozenset(type_.__struct_fields__)
     times = [n for n, t in contract.spec(question).dtypes.items() if isinstance(t, pl.Datetime) and n in names]
 
     def row(value: msgspec.Struct) -> dict[str, Any]:
-        found = {name: getattr(value, name) for name in names}
+        found = msgspec.structs.asdict(value)
         for name in times:
             if found[name] is not None:
                 found[name] = found[name].astimezone(UTC)
@@ -71,7 +91,8 @@ def decoder(question: type[Contract], reads: frozenset[str]) -> Callable[[bytes]
         try:
             found = many.decode(body) if is_list else [one.decode(body)]
             return [row(value) for value in found], is_list
-        except msgspec.DecodeError as problem:
+        except (msgspec.DecodeError, OverflowError, UnicodeDecodeError, RecursionError) as problem:
+            # Overflow: a time near the year 1 or 9999 whose zone puts it beyond.
             raise _refusal(question, str(problem), late) from None
 
     return decode
@@ -94,7 +115,7 @@ def schema(question: type[Contract], reads: frozenset[str]) -> dict[str, Any]:
     (_,), components = msgspec.json.schema_components(
         [request_type(question, reads)], ref_template="#/components/schemas/{name}"
     )
-    found: dict[str, Any] = components[f"{question.__name__}Request"]
+    found: dict[str, Any] = components[f"{contract.spec(question).name}Request"]
     for name, column in question.columns().items():
         if column.description and name in found["properties"]:
             found["properties"][name]["description"] = column.description

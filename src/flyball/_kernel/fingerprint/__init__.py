@@ -17,8 +17,9 @@ from collections.abc import Mapping
 from types import FunctionType
 
 from flyball._kernel.fingerprint import walk
+from flyball._kernel.fingerprint.code import DECLARED
 
-__all__ = ["of", "parts"]
+__all__ = ["DECLARED", "of", "parts"]
 
 
 def of(*values: object) -> str:

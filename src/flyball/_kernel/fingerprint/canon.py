@@ -58,25 +58,22 @@ def digest(root: Form, nodes: Sequence[Form]) -> str:
     """SHA-256 of `root` and of all nodes, in 64 hexadecimal digits.
 
     Nodes are told apart by refinement, as states of an automaton are: all start equal, and each round hashes every node
-    with what its references were worth a round ago. When a round tells no more nodes apart, the partition is stable.
-    The set of the last hashes maps each class to its content and successors, so two graphs agree only if they are
-    bisimilar; the number of rounds is hashed too, since hashes of different rounds must not be compared.
+    with what its references were worth a round ago. When a round tells no more nodes apart, the partition is stable, and
+    the set of the last hashes maps each class to its content and successors: two graphs agree only if they are bisimilar.
 
     Args:
         root: what is asked about.
-        nodes: every node that can be reached from the root; a `Ref` is an index into it.
+        nodes: every node that can be reached from the root, and no other; a `Ref` is an index into it.
     """
-    worth, classes, rounds = [b""] * len(nodes), 0, 0
+    worth, before = [b""] * len(nodes), 0
     while True:
         worth = [hashlib.sha256(_bytes(node, worth)).digest() for node in nodes]
-        rounds += 1
-        found = set(worth)
-        if len(found) == classes or not nodes:
+        classes = set(worth)
+        if len(classes) == before:
             break
-        classes = len(found)
+        before = len(classes)
     whole = hashlib.sha256(leaf("root", _bytes(root, worth)))
-    whole.update(leaf("rounds", str(rounds).encode()))
-    whole.update(leaf("nodes", b"".join(sorted(found))))
+    whole.update(leaf("nodes", b"".join(sorted(classes))))
     return whole.hexdigest()
 
 

@@ -83,6 +83,11 @@ def reach(definition: Definition) -> Reach:
     return _class(definition) if isinstance(definition, type) else _module(definition)
 
 
+DECLARED = "__flyball_declared__"
+"""Set on a function whose outermost decorator is a declaration of ours, which returns a value with a fingerprint of its own:
+what that decorator is told is no part of what the function does."""
+
+
 class _Following:
     """One definition, being followed."""
 
@@ -119,7 +124,7 @@ class _Following:
         what came of it is seen in the attributes and cells that hold it.
         """
         for i, statement in enumerate(self.imports.get(mention.root, ())):
-            self.descend(f"import {i} of {mention.root}", self.imported(statement), mention)
+            self.descend(f"{mention.root} (import {i})", self.imported(statement), mention)
         if mention.root in self.namespace:
             self.descend(mention.root, self.namespace[mention.root], mention)
         elif hasattr(builtins, mention.root):
@@ -176,7 +181,7 @@ class _Following:
 
     def body(self, reads: frozenset[str]) -> None:
         """Follow what a function reads when it runs: imports of its own, and names that its code looks up globally."""
-        found = list(mentions.of_body(self.site.node))
+        found = mentions.of_body(self.site.node)
         for each in found:
             if isinstance(each, Import):
                 self.imports.setdefault(each.alias or each.module.partition(".")[0], []).append(each)
@@ -197,6 +202,8 @@ def _function(function: FunctionType) -> Reach:
         site = source.of_function(function)
     except source.Missing as missing:
         raise _sourceless(name, code.co_filename, code.co_firstlineno, missing) from missing
+    if DECLARED in vars(function):
+        site = site.undecorated()
     following = _Following(name, site, function.__globals__)
     following.statement()
     following.body(_global_reads(code))

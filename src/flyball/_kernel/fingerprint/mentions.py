@@ -7,8 +7,9 @@ whether a name is a global, and what it stands for now, is for `code` to say.
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from flyball._kernel.fingerprint import source
 
@@ -34,59 +35,44 @@ class Import:
     line: int
 
 
-def of_body(function: ast.AST) -> Iterator[Mention | Import]:
+@functools.lru_cache(maxsize=4096)
+def of_body(function: ast.AST) -> tuple[Mention | Import, ...]:
     """All that the body of a function mentions, inner definitions included; its decorators and defaults are left out."""
     if isinstance(function, ast.Lambda):
-        yield from _visit(function.body, _Within(function=True, bodies=True))
-    elif isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef)):
-        for statement in function.body:
-            yield from _visit(statement, _Within(function=True, bodies=True))
+        return tuple(_visit(function.body, frozenset(), bodies=True))
+    if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef)):
+        return tuple(m for statement in function.body for m in _visit(statement, frozenset(), bodies=True))
+    return ()
 
 
-def of_statement(definition: ast.AST) -> Iterator[Mention | Import]:
+@functools.lru_cache(maxsize=4096)
+def of_statement(definition: ast.AST) -> tuple[Mention | Import, ...]:
     """What is evaluated where a definition stands: decorators, bases, and a class body without its methods' bodies."""
+    evaluated: list[ast.AST] = []
     if isinstance(definition, (ast.FunctionDef, ast.AsyncFunctionDef)):
-        for decorator in definition.decorator_list:
-            yield from _visit(decorator, _Within())
+        evaluated = [*definition.decorator_list]
     elif isinstance(definition, ast.ClassDef):
-        for child in ast.iter_child_nodes(definition):
-            yield from _visit(child, _Within())
+        evaluated = [*ast.iter_child_nodes(definition)]
+    return tuple(m for node in evaluated for m in _visit(node, frozenset(), bodies=False))
 
 
-@dataclass(frozen=True, slots=True)
-class _Within:
-    """Where a node stands: names that lambdas and comprehensions hide, and what is read of functions and annotations."""
-
-    hidden: frozenset[str] = frozenset()
-    function: bool = False
-    bodies: bool = False
-
-
-def _visit(node: ast.AST, within: _Within) -> Iterator[Mention | Import]:
+def _visit(node: ast.AST, hidden: frozenset[str], *, bodies: bool) -> Iterator[Mention | Import]:
+    """Mentions below a node, except of names that a lambda or comprehension around it binds; in function bodies on demand."""
     if isinstance(node, (ast.Import, ast.ImportFrom)):
         yield from _imports(node)
         return
     chain = _chain(node)
     computed = _computed(node) if isinstance(node, ast.Call) else None
-    yield from (m for m in (chain, computed) if m is not None and m.root not in within.hidden)
+    yield from (m for m in (chain, computed) if m is not None and m.root not in hidden)
     if chain is not None:
         return
-    skipped: tuple[ast.AST | None, ...] = ()
-    inner = within
-    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-        if not within.bodies:
-            yield from of_statement(node)
-            return
-        skipped, inner = (node.returns,), replace(within, function=True)
-    elif isinstance(node, ast.arg) or (isinstance(node, ast.AnnAssign) and within.function):
-        skipped = (node.annotation,)
-    elif isinstance(node, ast.ClassDef):
-        inner = replace(within, function=False)
-    elif isinstance(node, (ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)):
-        inner = replace(within, hidden=within.hidden | frozenset(source.bound(node)), function=True)
+    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and not bodies:
+        yield from of_statement(node)
+        return
+    if isinstance(node, (ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)):
+        hidden = hidden | frozenset(source.bound(node))
     for child in ast.iter_child_nodes(node):
-        if not any(child is each for each in skipped):
-            yield from _visit(child, inner)
+        yield from _visit(child, hidden, bodies=bodies)
 
 
 def _chain(node: ast.AST) -> Mention | None:

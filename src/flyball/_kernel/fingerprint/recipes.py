@@ -269,8 +269,9 @@ def _dataframely(value: Any) -> Parts | None:
         for attribute, part in vars(cls).items()
         if not attribute.startswith("__") and attribute != "_abc_impl" and not _is_column(part)
     }
-    columns = [(column, value.columns()[column]) for column in value.columns()]
-    return Parts("schema", {".name": value.__name__, ".columns": columns, **dict(sorted(rest.items()))})
+    return Parts(
+        "schema", {".name": value.__name__, ".columns": list(value.columns().items()), **dict(sorted(rest.items()))}
+    )
 
 
 def _is_column(value: object) -> bool:

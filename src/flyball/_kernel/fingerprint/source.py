@@ -12,9 +12,11 @@ a class body stay, because dataclasses, structs and knobs are made from them.
 from __future__ import annotations
 
 import ast
+import copy
 import functools
 import hashlib
 import os
+import warnings
 from collections.abc import Iterator
 from importlib.machinery import SourceFileLoader
 from types import CodeType, FunctionType
@@ -44,6 +46,13 @@ class Site:
         """Whether a line of the file lies within it."""
         return self.line <= line <= (getattr(self.node, "end_lineno", None) or 0)
 
+    def undecorated(self) -> Site:
+        """The same definition without its outermost decorator."""
+        node = copy.copy(self.node)
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            node.decorator_list = node.decorator_list[1:]
+        return Site(self.path, node)
+
     @functools.cached_property
     def syntax(self) -> str:
         """The SHA-256 of the normalised syntax tree."""
@@ -55,7 +64,8 @@ class Text:
 
     def __init__(self, path: str, data: bytes, stamp: tuple[int, int]) -> None:
         self.path, self.data, self.stamp = path, data, stamp
-        self.tree = ast.parse(data, path)
+        with warnings.catch_warnings(action="ignore"):  # said when it was imported
+            self.tree = ast.parse(data, path)
         self.functions: dict[tuple[str, int], list[Site]] = {}
         self.classes: dict[str, list[Site]] = {}
         self._index(self.tree, "")
@@ -81,7 +91,9 @@ class Text:
     def codes(self) -> dict[tuple[str, int], list[CodeType]]:
         """What the text compiles to."""
         found: dict[tuple[str, int], list[CodeType]] = {}
-        for code in nested(compile(self.tree, self.path, "exec", dont_inherit=True)):
+        with warnings.catch_warnings(action="ignore"):
+            module = compile(self.tree, self.path, "exec", dont_inherit=True)
+        for code in nested(module):
             found.setdefault((code.co_name, code.co_firstlineno), []).append(code)
         return found
 
@@ -91,12 +103,7 @@ class Text:
 
     def function(self, code: CodeType) -> Site | None:
         """The definition that a code object was compiled from, by position."""
-        count = code.co_argcount + code.co_kwonlyargcount
-        sites = [
-            site
-            for site in self.functions.get((code.co_name, code.co_firstlineno), ())
-            if _same(_arguments(site.node), code.co_varnames[:count])
-        ]
+        sites = self.functions.get((code.co_name, code.co_firstlineno), [])
         if code.co_name == "<lambda>" and len(sites) > 1:
             sites = _around(code, sites)
         return sites[0] if sites and len({site.syntax for site in sites}) == 1 else None
@@ -251,17 +258,6 @@ def _first_line(node: Definition) -> int:
 def _strict(function: FunctionType) -> bool:
     """Whether its file was compiled as it stands; pytest, for one, rewrites the assertions of test files."""
     return type(function.__globals__.get("__loader__")) is SourceFileLoader
-
-
-def _same(written: tuple[str, ...], compiled: tuple[str, ...]) -> bool:
-    """Argument names, with allowance for the class's name that private ones are compiled with."""
-    return len(written) == len(compiled) and all(c.endswith(w) for w, c in zip(written, compiled, strict=True))
-
-
-def _arguments(node: Definition | ast.Module) -> tuple[str, ...]:
-    if not isinstance(node, Function):
-        return ()
-    return tuple(a.arg for a in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs))
 
 
 def _plain(value: object) -> object:

@@ -33,6 +33,7 @@ class _Walk:
         self.definitions: list[Definition] = []  # also keeps them alive, so that an id names one object only
         self.paths: list[str] = []
         self.numbers: dict[int, int] = {}
+        self.schemas: dict[int, tuple[type, Form]] = {}
         self.path: list[str | int] = []
         self.open: set[int] = set()
         self.inside: Reach | None = None
@@ -130,7 +131,11 @@ class _Walk:
         owner = origin.label(cls.__module__)
         if owner is not None:
             return self.named("class", owner, recipes.name(cls))
-        return self.parts(cls) if recipes.is_schema(cls) else self.node(cls)
+        if not recipes.is_schema(cls):
+            return self.node(cls)
+        if id(cls) not in self.schemas:  # every feature names the table that it looks into
+            self.schemas[id(cls)] = cls, self.parts(cls)
+        return self.schemas[id(cls)][1]
 
     def function(self, function: FunctionType) -> Form:
         """A function: a node if its code is first-party; else its name and version, and all that a closure holds."""

@@ -115,6 +115,7 @@ class SqlOnline:
                 if name not in series:
                     for statement in ("versions WHERE series", "steps WHERE series", "series WHERE id"):
                         state.run(f"DELETE FROM {statement} = ?", (id_,))
+            state.forget()
 
     def close(self) -> None:
         """Close the connections of all threads."""
@@ -143,12 +144,17 @@ class _State:
         self.run, self.many = connection.execute, connection.executemany
         self._place = place
         self._ids: dict[str, int] = {}
+        self._changed = -1
 
     def __enter__(self) -> _State:
         try:
             self.run(self.begin)
+            changed = self.run("PRAGMA data_version").fetchone()[0]
         except sqlite3.Error as error:
             raise _named(self._place, error) from error
+        if changed != self._changed:  # another connection has written: it may have dropped what we know by number
+            self._ids.clear()
+            self._changed = changed
         return self
 
     def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> None:
@@ -166,13 +172,17 @@ class _State:
         if isinstance(error, sqlite3.Error):
             raise _named(self._place, error) from error
 
+    def forget(self) -> None:
+        """Look the numbers of series up again."""
+        self._ids.clear()
+
     def id(self, series: str) -> int:
-        """The number of a series; -1, under which nothing is stored, if there is none. Numbers are never used again."""
+        """The number of a series; numbers are never used again."""
         found = self._ids.get(series)
         if found is None:
             row = self.run("SELECT id FROM series WHERE name = ?", (series,)).fetchone()
             if row is None:
-                return -1
+                raise online.absent(series)
             found = self._ids[series] = int(row[0])
         return found
 

@@ -225,7 +225,7 @@ def _unreadable(table: str, why: str) -> AdapterError:
         "table-unreadable",
         f"The table {table} cannot be read: {why}.",
         why="Its folder is not, or no longer, the Delta table that was written there.",
-        next="Restore it from a backup: `flyball restore`.",
+        next="Restore it from a backup.",
     )
 
 

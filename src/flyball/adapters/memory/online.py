@@ -60,11 +60,13 @@ class MemoryOnline:
         """Apply all changes, or none; see `Online`."""
         for change in changes:
             online.expected(change, self.position(change.series))
-        for change in changes:
+        # From here on nothing may fail, so whatever could is done first.
+        whole = [(change, tuple(change.versions), tuple(change.steps)) for change in changes]
+        for change, versions, steps in whole:
             series = self._series.setdefault(change.series, _Series())
-            for version in change.versions:
+            for version in versions:
                 series.put(version)
-            for step in change.steps:
+            for step in steps:
                 series.step(step)
             series.position = change.position
 
@@ -74,35 +76,40 @@ class MemoryOnline:
 
     def chain(self, series: str, key: bytes) -> Sequence[Version]:
         """The versions of a key, by (known, batch)."""
-        found = self._series.get(series)
-        return tuple(found.chains.get(key, ())) if found else ()
+        return tuple(self._of(series).chains.get(key, ()))
 
     def total(self, series: str, span: int, entity: EntityValue, before: int) -> tuple[int, int]:
         """Count and total of the last step before a moment."""
-        found = self._series.get(series)
-        moments = found.moments.get((span, entity), []) if found else []
+        found = self._of(series)
+        moments = found.moments.get((span, entity), [])
         place = bisect_left(moments, before)
-        return found.totals[span, entity, moments[place - 1]] if found and place else (0, 0)
+        return found.totals[span, entity, moments[place - 1]] if place else (0, 0)
 
     def tail(self, series: str, span: int, entity: EntityValue, since: int) -> Sequence[tuple[int, int, int]]:
         """The last step before a moment and all from then on."""
-        found = self._series.get(series)
-        moments = found.moments.get((span, entity), []) if found else []
+        found = self._of(series)
+        moments = found.moments.get((span, entity), [])
         place = max(bisect_left(moments, since) - 1, 0)
-        return [(at, *found.totals[span, entity, at]) for at in moments[place:]] if found else []
+        return [(at, *found.totals[span, entity, at]) for at in moments[place:]]
 
     def latest(self, series: str, entity: EntityValue, asked: int, below: int, own: bytes) -> Version | None:
         """The version with the greatest rank that is current; see `View`."""
-        found = self._series.get(series)
-        ranks = found.ranks.get(entity, []) if found else []
+        found = self._of(series)
+        ranks = found.ranks.get(entity, [])
         for place in range(bisect_left(ranks, (below,)) - 1, -1, -1):
             _, known, batch, key = ranks[place]
-            if known < asked and key != own and found:
+            if known < asked and key != own:
                 chain = found.chains[key]
                 version = chain[bisect_left(chain, (known, batch), key=_order)]
                 if asked <= version.until:
                     return version
         return None
+
+    def _of(self, series: str) -> _Series:
+        found = self._series.get(series)
+        if found is None:
+            raise online.absent(series)
+        return found
 
 
 def _order(version: Version) -> tuple[int, int]:

@@ -74,6 +74,16 @@ class Entity:
     table: str
 
 
+def depends(table: type[Contract], columns: frozenset[str]) -> object:
+    """What a feature depends on in a table: its times and key, and the types of the columns that are read; no more, so that
+    a column which nobody reads changes no feature.
+    """
+    spec = contract.spec(table)
+    times = (spec.event_time, spec.known_before, spec.outcome_time, tuple(sorted(columns & spec.late)))
+    known = {name: dtype for name, dtype in spec.dtypes.items() if name in columns or name in spec.key}
+    return (spec.name, spec.key, times, known)
+
+
 @dataclass(frozen=True, slots=True)
 class Given:
     """A column of the request."""
@@ -85,6 +95,9 @@ class Given:
     def name(self) -> str:
         """The column's own name."""
         return self.column.name
+
+    def __fingerprint__(self) -> object:
+        return ("given", depends(self.column.contract, frozenset({self.name})))
 
     def outputs(self, question: type[Contract]) -> tuple[Output, ...]:
         """The column itself."""
@@ -126,6 +139,10 @@ class Latest:
     columns: tuple[str, ...]
     place: Place = field(compare=False)
 
+    def __fingerprint__(self) -> object:
+        reads = depends(self.table, frozenset({*self.columns, self.by.table}))
+        return ("latest", self.name, reads, self.columns, self.by, self.max_age)
+
     def outputs(self, question: type[Contract]) -> tuple[Output, ...]:
         """One column per column of the table, named feature_column."""
         dtypes = contract.spec(self.table).dtypes
@@ -146,6 +163,10 @@ class Window:
     by: Entity
     over: tuple[timedelta, ...]
     place: Place = field(compare=False)
+
+    def __fingerprint__(self) -> object:
+        reads = depends(self.table, self.value.columns | {self.by.table})
+        return ("window", self.name, reads, self.value, self.how, self.by, self.over)
 
     def outputs(self, question: type[Contract]) -> tuple[Output, ...]:
         """One number per span: feature_6h, feature_7d; only the feature's name where there is one span."""
@@ -250,11 +271,11 @@ def latest(
         table: where to look.
         by: the entity column, or (question's, table's) when the names differ.
         max_age: the greatest age of the row's event time when asked.
-        columns: what to take; by default all columns but key, times and outcomes.
+        columns: what to take; by default all columns but key, times, outcomes and personal ones.
     """
     spec = contract.spec(table)
     if columns is None:
-        skip = {*spec.key, spec.event_time, *spec.late}
+        skip = {*spec.key, spec.event_time, *spec.late, *spec.with_role(contract.Personal)}
         taken = tuple(n for n in spec.names if n not in skip)
     else:
         taken = tuple(contract.ref(c).name for c in columns)

@@ -91,7 +91,12 @@ def value(window: Window) -> pl.Expr:
     kind, expression = dtype(window), window.value.polars
     if kind.is_float():
         wide = expression.cast(pl.Float64)
-        fixed = (pl.when(wide.is_finite()).then(wide) * SCALE).round(0, mode="half_to_even").cast(pl.Int128)
+        # Cut off at the limit so that the cast holds; `fitting` refuses what was cut.
+        fixed = (
+            (pl.when(wide.is_finite()).then(wide.clip(-LIMIT, LIMIT)) * SCALE)
+            .round(0, mode="half_to_even")
+            .cast(pl.Int128)
+        )
     elif window.how == "count":
         fixed = pl.when(expression.is_not_null()).then(pl.lit(1, pl.Int64))
     elif kind == pl.Boolean or kind in _SMALL:
@@ -272,8 +277,8 @@ def row_wise(expression: pl.Expr) -> bool:
 
 
 def _schema(table: type[Contract], expression: pl.Expr) -> pl.DataType:
-    empty = pl.LazyFrame(schema=contract.spec(table).dtypes)
-    return empty.select(expression.alias("value")).collect_schema()["value"]
+    # Some expressions have a type before they are tried, and then cannot be computed.
+    return pl.DataFrame(schema=contract.spec(table).dtypes).select(expression.alias("value")).schema["value"]
 
 
 def _is_text(kind: pl.DataType) -> bool:

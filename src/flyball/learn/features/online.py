@@ -83,7 +83,10 @@ class Change:
 
 
 class View(Protocol):
-    """One state of a store, unmoved by commits while it is open."""
+    """One state of a store, unmoved by what others commit while it is open; who opened it closes it before committing.
+
+    Every method raises StateError `features-not-online` if there is no such series: nothing there is not nothing known.
+    """
 
     def chain(self, series: str, key: bytes) -> Sequence[Version]:
         """The versions of a key, by (known, batch)."""
@@ -135,6 +138,16 @@ def expected(change: Change, position: int | None) -> None:
             why="What a batch changes depends on the batches before it.",
             next="Try again: what the other has applied is skipped.",
         )
+
+
+def absent(series: str) -> StateError:
+    """The error of a series that is not there."""
+    return StateError(
+        "features-not-online",
+        f"The online store has no series {series[:12]}.",
+        why="A feature was added or changed since the store was filled, or what reads it was no longer declared.",
+        next="Run `flyball apply`, which fills it from its table.",
+    )
 
 
 def names(features: FeatureSet) -> tuple[str, ...]:

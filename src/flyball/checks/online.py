@@ -1,0 +1,214 @@
+"""What every store of online features does. Subclass `OnlineSuite`, supply the fixture `online`, and run it with pytest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import overload
+
+import pytest
+
+from flyball._kernel.errors import StateError
+from flyball.learn.features.meaning import NEVER
+from flyball.learn.features.online import NOTHING, Change, Online, Step, Version, View
+
+SERIES, OTHER = "a" * 64, "b" * 64
+WIDE = 2**100 + 1
+"""A total that needs more than 64 bits."""
+
+
+def version(key: bytes, known: int, until: int = NEVER, event: int | None = 0, batch: int = 1) -> Version:
+    """A version of the entity "x"."""
+    return Version(key, known, batch, until, "x", event, NEVER, b"%d" % known)
+
+
+def change(
+    versions: Sequence[Version] = (), steps: Sequence[Step] = (), since: int = NOTHING, position: int = 1
+) -> Change:
+    """A change of `SERIES`."""
+    return Change(SERIES, since, position, versions, steps)
+
+
+@dataclass
+class Failing(Sequence[Version]):
+    """Two versions, of which the second cannot be had."""
+
+    first: Version
+
+    def __len__(self) -> int:
+        return 2
+
+    @overload
+    def __getitem__(self, place: int) -> Version: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Version]: ...
+    def __getitem__(self, place: int | slice) -> Version | Sequence[Version]:
+        return self.first
+
+    def __iter__(self) -> Iterator[Version]:
+        yield self.first
+        raise OSError("gone")
+
+
+def _refuses(online: Online) -> None:
+    asks: list[Callable[[View], object]] = [
+        lambda view: view.total(SERIES, 0, "x", NEVER),
+        lambda view: view.tail(SERIES, 0, "x", 0),
+        lambda view: view.chain(SERIES, b"k"),
+        lambda view: view.latest(SERIES, "x", NEVER, NEVER, b""),
+    ]
+    for ask in asks:
+        with online.view() as view, pytest.raises(StateError, match="features-not-online"):
+            ask(view)
+
+
+class OnlineSuite:
+    """The behaviour of a store of online features."""
+
+    @pytest.fixture
+    def online(self) -> Online:
+        """The store under test, empty."""
+        raise NotImplementedError
+
+    def test_what_was_never_filled_is_not_empty(self, online: Online) -> None:
+        """Asking it is refused, before there is anything and after it was dropped."""
+        assert online.position(SERIES) is None
+        _refuses(online)
+        online.commit([change()])
+        with online.view() as view:
+            assert view.total(SERIES, 0, "x", NEVER) == (0, 0)
+            assert list(view.tail(SERIES, 0, "x", 0)) == []
+            assert list(view.chain(SERIES, b"k")) == []
+            assert view.latest(SERIES, "x", NEVER, NEVER, b"") is None
+        online.keep(())
+        _refuses(online)
+
+    def test_a_series_is_known_with_its_position(self, online: Online) -> None:
+        """Also one that has seen no batch yet."""
+        online.commit([change(position=NOTHING)])
+        assert online.position(SERIES) == NOTHING
+        online.commit([change(position=7)])
+        assert online.position(SERIES) == 7
+        assert online.position(OTHER) is None
+
+    def test_a_total_is_of_the_last_step_strictly_before(self, online: Online) -> None:
+        """Of that series, span and entity alone."""
+        steps = [Step(0, "x", 10, 1, 5), Step(0, "x", 20, 2, -7), Step(3, "x", 11, 9, 9), Step(0, "y", 11, 8, 8)]
+        online.commit([change(steps=steps)])
+        with online.view() as view:
+            found = [view.total(SERIES, 0, "x", before) for before in (10, 11, 20, 21, NEVER)]
+            assert found == [(0, 0), (1, 5), (1, 5), (2, -7), (2, -7)]
+            assert view.total(SERIES, 3, "x", 12) == (9, 9)
+            assert view.total(SERIES, 0, "y", 12) == (8, 8)
+
+    def test_totals_are_exact_beyond_64_bits(self, online: Online) -> None:
+        """In steps and in versions, of either sign."""
+        wide = version(b"k", 1)._replace(value=-WIDE)
+        online.commit([change([wide], [Step(0, "x", 1, 1, WIDE), Step(0, "x", 2, 2, -WIDE)])])
+        with online.view() as view:
+            assert view.total(SERIES, 0, "x", 2) == (1, WIDE)
+            assert view.total(SERIES, 0, "x", 3) == (2, -WIDE)
+            assert list(view.tail(SERIES, 0, "x", 1)) == [(1, 1, WIDE), (2, 2, -WIDE)]
+            assert list(view.chain(SERIES, b"k")) == [wide]
+
+    def test_entities_are_told_by_type(self, online: Online) -> None:
+        """Text that looks like a number is text."""
+        steps = [Step(0, "1", 1, 1, 1), Step(0, 1, 1, 2, 2), Step(0, "", 1, 3, 3), Step(0, "a\0b", 1, 4, 4)]
+        online.commit([change(steps=steps)])
+        with online.view() as view:
+            assert [view.total(SERIES, 0, e, 2)[0] for e in ("1", 1, "", "a\0b", "a")] == [1, 2, 3, 4, 0]
+
+    def test_a_tail_begins_with_the_step_before(self, online: Online) -> None:
+        """So that it can be mended from there on."""
+        online.commit([change(steps=[Step(0, "x", at, at, at) for at in (30, 10, 20)])])
+        with online.view() as view:
+            assert list(view.tail(SERIES, 0, "x", 20)) == [(10, 10, 10), (20, 20, 20), (30, 30, 30)]
+            assert list(view.tail(SERIES, 0, "x", 31)) == [(30, 30, 30)]
+            assert list(view.tail(SERIES, 0, "x", 5)) == [(10, 10, 10), (20, 20, 20), (30, 30, 30)]
+
+    def test_what_is_committed_again_replaces(self, online: Online) -> None:
+        """A step by its moment, a version by key, known time and batch."""
+        online.commit([change([version(b"k", 5)], [Step(0, "x", 1, 1, 1)])])
+        ended, next_ = version(b"k", 5, until=9), version(b"k", 9, batch=2)
+        online.commit([change([next_, ended], [Step(0, "x", 1, 2, 2)], since=1, position=2)])
+        with online.view() as view:
+            assert list(view.chain(SERIES, b"k")) == [ended, next_]
+            assert view.total(SERIES, 0, "x", 2) == (2, 2)
+            assert view.latest(SERIES, "x", 9, NEVER, b"") == ended
+            assert view.latest(SERIES, "x", 10, NEVER, b"") == next_
+
+    def test_the_latest_is_the_greatest_that_is_current(self, online: Online) -> None:
+        """Known before, ended not before, about a time below; never of the own key."""
+        old, new = version(b"a", 10, until=20, event=100), version(b"b", 15, event=90)
+        future = version(b"c", 12, event=200)
+        online.commit([change([future, new, old])])
+        with online.view() as view:
+            found = [view.latest(SERIES, "x", asked, 150, b"") for asked in (10, 11, 20, 21)]
+            assert found == [None, old, old, new]
+            assert view.latest(SERIES, "x", 20, 100, b"") == new
+            assert view.latest(SERIES, "x", 20, 101, b"") == old
+            assert view.latest(SERIES, "x", 20, 150, b"a") == new
+            assert view.latest(SERIES, "x", 20, 201, b"a") == future
+            assert view.latest(SERIES, "x", 14, 150, b"a") is None
+            assert view.latest(SERIES, "y", 20, 150, b"") is None
+
+    def test_ties_go_to_the_last_known_then_the_last_batch_then_the_greatest_key(self, online: Online) -> None:
+        """Whatever order they came in."""
+        ranked = [
+            version(b"d", 4, event=1, batch=2),
+            version(b"c", 4, event=1, batch=1),
+            version(b"b", 4, event=1, batch=1),
+            version(b"z", 3, event=1, batch=3),
+        ]
+        online.commit([change([ranked[2], ranked[0], ranked[3], ranked[1]])])
+        with online.view() as view:
+            assert view.latest(SERIES, "x", 9, 9, b"") == ranked[0]
+            assert view.latest(SERIES, "x", 9, 9, b"d") == ranked[1]
+        online.commit([change([ranked[0]._replace(until=5), ranked[1]._replace(until=6)], since=1, position=2)])
+        with online.view() as view:
+            assert view.latest(SERIES, "x", 6, 9, b"") == ranked[1]._replace(until=6)
+            assert view.latest(SERIES, "x", 7, 9, b"") == ranked[2]
+            assert view.latest(SERIES, "x", 7, 9, b"b") == ranked[3]
+
+    def test_windows_and_the_unnamed_are_never_latest(self, online: Online) -> None:
+        """A version without an event time, or of no entity, is only in its chain."""
+        bare = [version(b"a", 1, event=None), version(b"b", 1)._replace(entity=None)]
+        online.commit([change(bare)])
+        with online.view() as view:
+            assert view.latest(SERIES, "x", 9, 9, b"") is None
+            assert [*view.chain(SERIES, b"a"), *view.chain(SERIES, b"b")] == bare
+
+    def test_a_change_decided_upon_another_state_is_refused(self, online: Online) -> None:
+        """With all that comes with it: a batch is never applied twice."""
+        online.commit([change([version(b"k", 1)])])
+        later = Change(OTHER, NOTHING, 1, [version(b"o", 1)], [Step(0, "x", 1, 1, 1)])
+        for since in (NOTHING, 2):
+            with pytest.raises(StateError, match="online-moved-on"):
+                online.commit([later, change([version(b"k", 2)], since=since, position=2)])
+        assert online.position(SERIES) == 1
+        assert online.position(OTHER) is None
+        with online.view() as view:
+            assert list(view.chain(SERIES, b"k")) == [version(b"k", 1)]
+
+    def test_a_commit_that_fails_changes_nothing(self, online: Online) -> None:
+        """Whatever failed, and the store works on."""
+        online.commit([change([version(b"k", 1)])])
+        with pytest.raises(OSError, match="gone"):
+            online.commit([change(Failing(version(b"l", 1)), [Step(0, "x", 1, 1, 1)], since=1, position=2)])
+        assert online.position(SERIES) == 1
+        with online.view() as view:
+            assert list(view.chain(SERIES, b"l")) == []
+        online.commit([change([version(b"l", 1)], since=1, position=2)])
+        assert online.position(SERIES) == 2
+
+    def test_only_what_is_kept_stays(self, online: Online) -> None:
+        """A series that comes back begins anew."""
+        both = [change([version(b"k", 1)], [Step(0, "x", 1, 1, 1)]), Change(OTHER, NOTHING, 4, [version(b"o", 1)], [])]
+        online.commit(both)
+        online.keep({OTHER})
+        assert (online.position(SERIES), online.position(OTHER)) == (None, 4)
+        online.commit([change()])
+        with online.view() as view:
+            assert list(view.chain(SERIES, b"k")) == []
+            assert view.total(SERIES, 0, "x", 2) == (0, 0)
+            assert list(view.chain(OTHER, b"o")) == [version(b"o", 1)]
