@@ -138,7 +138,9 @@ def test_a_change_inside_what_a_preparation_calls_is_seen(shop: Path, run: Run) 
     assert [f["why"] for f in run("plan")["files"]] == ["its preparation or contract changed"]
     done = run("apply")
     assert done["ingested"] == ["data/orders.csv"]
-    assert done["models"][0]["ran"] == [], "new rows alone do not move what a model learns from"
+    assert done["models"][0]["ran"] == ALL, "what it learns from is made otherwise now"
+    assert done["models"][0]["version"] == "sent_back-2"
+    assert done["models"][0]["champion"] == "sent_back-2"
     edit(file, ".str.strip_chars()\n", ".str.strip_chars().str.replace('x', 'x')\n")
     assert [f["why"] for f in run("plan")["files"]] == ["its preparation or contract changed"]
     edit(file, ".str.strip_chars().str.replace('x', 'x')\n", ".str.strip_chars()\n")
@@ -151,7 +153,7 @@ def test_a_file_is_answered_by_the_same_version(shop: Path, run: Run, tmp_path: 
     asked = pl.read_csv(shop / "data" / "orders.csv").tail(100).drop("settled", "returned")
     asked.write_parquet(tmp_path / "in.parquet")
     said = run("predict", str(tmp_path / "in.parquet"), str(tmp_path / "out.parquet"))
-    assert (said["answered"], said["refused"], said["version"]) == (100, 0, "sent_back-1")
+    assert (said["answered"], said["refused"], said["version"]) == (100, 0, "sent_back-2")
     answers = pl.read_parquet(tmp_path / "out.parquet")
     assert answers["_output"].is_between(0, 1).all() and answers["_output"].n_unique() > 10
 
@@ -197,7 +199,7 @@ def test_an_answer_is_recorded_and_can_say_why(shop: Path, run: Run, durability:
     with serving(shop, "--durability", durability) as (process, address):
         status, answer = ask(address, QUESTION)
         assert status == 200, answer
-        assert answer["version"] == "sent_back-1"
+        assert answer["version"] == "sent_back-2"
         assert not answer["within_tolerance"], "it was placed long ago"
         status, many = ask(address, [QUESTION, QUESTION])
         assert [a["output"] for a in many] == [answer["output"]] * 2
@@ -266,7 +268,7 @@ def server(shop: Path) -> Iterator[str]:
 
 def test_a_version_that_was_tampered_with_does_not_answer(shop: Path, run: Run) -> None:
     artifacts = shop / ".flyball" / "artifacts"
-    digest = run("reproduce", "sent_back-1")["compared"] and next(
+    digest = run("reproduce", "sent_back-2")["compared"] and next(
         f for f in artifacts.rglob("*") if f.is_file() and f.read_bytes()[:4] == b"tree"
     )
     whole = digest.read_bytes()

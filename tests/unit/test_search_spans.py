@@ -11,7 +11,7 @@ import pytest
 
 import flyball as fb
 from flyball import days
-from flyball.learn import search
+from flyball.learn import explore, search
 from flyball.learn.search import Bounds, Spans
 
 END = datetime(2013, 7, 1, tzinfo=UTC)
@@ -119,45 +119,45 @@ def hill(knobs: Mapping[str, float]) -> float:
 
 
 def test_the_first_trial_is_the_starting_point() -> None:
-    found = search.run(UP, Knobs, hill)
+    found = explore.run(UP, Knobs, hill)
     assert found.trials[0].knobs == {"leaves": 31, "rate": 0.5}
     assert [t.number for t in found.trials] == list(range(12))
 
 
 def test_the_best_trial_is_chosen_in_the_metric_s_direction() -> None:
-    up, down = search.run(UP, Knobs, hill), search.run(DOWN, Knobs, hill)
+    up, down = explore.run(UP, Knobs, hill), explore.run(DOWN, Knobs, hill)
     assert up.score == max(t.score for t in up.trials)
     assert down.score == min(t.score for t in down.trials)
     assert up.knobs in [t.knobs for t in up.trials if t.score == up.score]
 
 
 def test_the_search_never_does_worse_than_the_start() -> None:
-    found = search.run(UP, Knobs, hill)
+    found = explore.run(UP, Knobs, hill)
     assert found.score >= found.trials[0].score
 
 
 def test_of_equals_the_first_is_chosen() -> None:
-    found = search.run(UP, Knobs, lambda _: 0.5)
+    found = explore.run(UP, Knobs, lambda _: 0.5)
     assert found.knobs == found.trials[0].knobs
 
 
 def test_the_same_search_finds_the_same() -> None:
-    assert search.run(UP, Knobs, hill) == search.run(UP, Knobs, hill)
+    assert explore.run(UP, Knobs, hill) == explore.run(UP, Knobs, hill)
 
 
 def test_knobs_stay_in_their_ranges_and_types() -> None:
-    for trial in search.run(UP, Knobs, hill).trials:
+    for trial in explore.run(UP, Knobs, hill).trials:
         assert type(trial.knobs["leaves"]) is int
         assert 2 <= trial.knobs["leaves"] <= 64
         assert 0.0 <= trial.knobs["rate"] <= 1.0
 
 
 def test_without_a_knob_one_trial_says_all() -> None:
-    found = search.run(UP, fb.Params, lambda _: 0.7)
+    found = explore.run(UP, fb.Params, lambda _: 0.7)
     assert (len(found.trials), found.knobs, found.score) == (1, {}, 0.7)
 
 
 def test_one_trial_is_the_starting_point_alone() -> None:
     once = fb.search(trials=1, optimize=fb.roc_auc, split=fb.by_time(days(30)))
-    found = search.run(once, Knobs, hill)
+    found = explore.run(once, Knobs, hill)
     assert (len(found.trials), found.knobs) == (1, {"leaves": 31, "rate": 0.5})

@@ -63,6 +63,8 @@ def manifest(**changed: object) -> Manifest:
         version="lateness-1",
         created=NOON,
         snapshot=Snapshot(batches={"Flight": 3}, cutoff=NOON),
+        tested_from=NOON - fb.days(30),
+        tested_until=NOON,
         knobs={"leaves": 31, "rate": 0.1},
         steps={"train": "k" * 64},
         causes={"train": {"estimator": "c" * 64}},

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
-from platform import python_version_tuple
+from platform import machine, python_version_tuple
 
 from flyball._kernel import fingerprint
 from flyball._kernel.errors import StateError
 from flyball.data import contract
+from flyball.data.contract import Contract
+from flyball.data.source import Source
 from flyball.learn.features import declare
 from flyball.learn.model import Model
 
@@ -16,6 +18,16 @@ from flyball.learn.model import Model
 def of_features(model: Model) -> dict[str, object]:
     """One cause a feature: its definition, with the contract of the table that it looks into."""
     return {f"feature {f.name}": f for f in model.features.features}
+
+
+def of_sources(sources: Sequence[Source], tables: Sequence[type[Contract]]) -> dict[str, object]:
+    """What turns files into the rows of these tables: one cause a source."""
+    return {f"source {s.name}": recipe(s) for s in sources if s.contract in tables}
+
+
+def recipe(source: Source) -> str:
+    """What turns a source's files into rows."""
+    return fingerprint.of(source.prepare, source.contract, source.nulls)
 
 
 def of_question(model: Model) -> object:
@@ -29,7 +41,12 @@ def of_question(model: Model) -> object:
 def environment(*distributions: str) -> dict[str, object]:
     """One cause a distribution, so that an upgrade shows as one."""
     python = ".".join(python_version_tuple()[:2])
-    return {"environment: python": python, **{f"environment: {name}": version(name) for name in distributions}}
+    # The machine counts too: another processor may add in another order.
+    return {
+        "environment: python": python,
+        "environment: machine": machine(),
+        **{f"environment: {name}": version(name) for name in distributions},
+    }
 
 
 def changed_features(model: Model, trained: Mapping[str, str]) -> list[str]:

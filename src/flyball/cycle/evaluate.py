@@ -17,8 +17,9 @@ from flyball.learn import encode, fitting, gates, report
 from flyball.learn import evaluate as evaluating
 from flyball.learn import examples as building
 from flyball.learn.evaluate import Evaluation
+from flyball.learn.explore import Found
 from flyball.learn.model import Model
-from flyball.learn.search import Bounds, Found
+from flyball.learn.search import Bounds
 
 
 @dataclass(frozen=True, slots=True)

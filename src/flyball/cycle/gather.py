@@ -13,7 +13,7 @@ from datetime import datetime
 
 import msgspec
 
-from flyball._kernel import facts, fingerprint
+from flyball._kernel import facts
 from flyball._kernel.facts import Fact, Projection, Said, Stored
 from flyball.cycle import causes
 from flyball.cycle.session import Event, Session, Tell, silent
@@ -76,18 +76,13 @@ def pending(session: Session) -> list[Pending]:
     """The files that the next apply would ingest, in order."""
     found: list[Pending] = []
     for source in session.app.sources:
-        recipe = recipe_of(source)
+        recipe = causes.recipe(source)
         names = {said.file for said in ingested(session, source.name)}
         for file in session.reader.files(source):
             position = ingest.position(source, file, recipe)
             if session.facts.get(INGESTED.name, f"{session.app.name}//{position}") is None:
                 found.append(Pending(source, file, recipe, _why(session, source, file, names)))
     return found
-
-
-def recipe_of(source: Source) -> str:
-    """What turns a source's files into rows."""
-    return fingerprint.of(source.prepare, source.contract, source.nulls)
 
 
 def _why(session: Session, source: Source, file: File, names: Collection[str]) -> str:

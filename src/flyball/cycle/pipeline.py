@@ -27,8 +27,10 @@ from flyball.learn import examples as building
 from flyball.learn import fitting, gates, report
 from flyball.learn import model as models
 from flyball.learn.evaluate import Evaluation
+from flyball.learn.examples import Examples
+from flyball.learn.explore import Found
 from flyball.learn.model import Model
-from flyball.learn.search import Bounds, Found
+from flyball.learn.search import Bounds
 from flyball.release import version
 from flyball.release.version import Judged, Manifest, Promoted, Registered, Snapshot
 
@@ -54,10 +56,9 @@ class Work:
             raise Bug("step-before-pin", "A step ran before its data was pinned", next="Report it, with the command.")
         return self.pin
 
-    @property
-    def bounds(self) -> Bounds:
+    def bounds(self, examples: Examples) -> Bounds:
         """The spans before the cutoff."""
-        return Bounds.before(self.pinned.cutoff, self.session.app.search.split)
+        return fitting.bounds_of(examples, self.pinned.cutoff, self.session.app.search.split)
 
     def say(self, step: str, detail: str) -> None:
         """Tell whoever waits how a step comes along."""
@@ -69,6 +70,7 @@ def _examples_causes(work: Work, _: Mapping[str, Done]) -> Mapping[str, object]:
     data = (work.pin.batches, work.pin.cutoff) if work.pin is not None else None
     return {
         "data": data,
+        **causes.of_sources(work.session.app.sources, snapshot.tables_of(model)),
         **causes.of_features(model),
         "question": causes.of_question(model),
         **causes.environment("polars", "flyball"),
@@ -91,7 +93,7 @@ def _search_causes(work: Work, _: Mapping[str, Done]) -> Mapping[str, object]:
         "search": (settings.trials, settings.optimize.name, settings.split),
         "knobs": work.model.knobs,
         "estimator": work.model.build,
-        **causes.environment("numpy", "scikit-learn", "lightgbm", "optuna"),
+        **causes.environment("numpy", "scipy", "scikit-learn", "lightgbm", "optuna"),
     }
 
 
@@ -101,7 +103,8 @@ def _search(work: Work, done: Mapping[str, Done]) -> Ran:
     def tell(number: int, score: float) -> None:
         work.say("search", f"trial {number + 1} of {settings.trials}: {settings.optimize} {score:.4f}")
 
-    found = fitting.explore(work.model, settings, tested.load_examples(work.session, done), work.bounds, tell)
+    examples = tested.load_examples(work.session, done)
+    found = fitting.explore(work.model, settings, examples, work.bounds(examples), tell)
     knobs = ", ".join(f"{name} = {value:g}" for name, value in found.knobs.items())
     said = f"{len(found.trials)} trials, best {settings.optimize} {found.score:.4f} with {knobs or 'no knobs'}"
     return Ran({"found": work.session.blobs.put(facts.encode(found))}, said=said)
@@ -111,14 +114,14 @@ def _train_causes(work: Work, _: Mapping[str, Done]) -> Mapping[str, object]:
     return {
         "estimator": work.model.build,
         "split": work.session.app.search.split,
-        **causes.environment("numpy", "scikit-learn", "lightgbm", "onnx", "onnxmltools", "skl2onnx", "skops"),
+        **causes.environment("numpy", "scipy", "scikit-learn", "lightgbm", "onnx", "onnxmltools", "skl2onnx", "skops"),
     }
 
 
 def _train(work: Work, done: Mapping[str, Done]) -> Ran:
     found = msgspec.json.decode(work.session.blobs.get(done["search"].outputs["found"]), type=Found)
     examples = tested.load_examples(work.session, done)
-    trained = fitting.train_all(work.model, found.knobs, examples, work.bounds)
+    trained = fitting.train_all(work.model, found.knobs, examples, work.bounds(examples))
     outputs = {name: work.session.blobs.put(data) for name, data in trained.items()}
     return Ran(outputs, said=f"{work.model.name}, {', '.join(fitting.RIVALS)} as {len(outputs)} artifacts")
 
@@ -129,7 +132,7 @@ def _evaluate_causes(work: Work, _: Mapping[str, Done]) -> Mapping[str, object]:
 
 
 def _evaluate(work: Work, done: Mapping[str, Done]) -> Ran:
-    found = tested.tested(work.session, work.model, done, work.bounds, tested.slices(work.model))
+    found = tested.tested(work.session, work.model, done, work.pinned.cutoff, tested.slices(work.model))
     data = evaluation(found)
     measured = msgspec.json.decode(data, type=Evaluation)
     shown = ", ".join(f"{name} {m.estimate:.3f}" for name, m in list(measured.measurements.items())[:2])
@@ -148,13 +151,16 @@ def evaluation(found: tested.Tested) -> bytes:
 def _register(work: Work, done: Mapping[str, Done]) -> Ran:
     session, trained = work.session, done["train"].outputs
     found = msgspec.json.decode(session.blobs.get(done["search"].outputs["found"]), type=Found)
-    choice = fitting.choose({n: session.blobs.get(d) for n, d in trained.items()}, _tested(work, done).matrix)
+    held_out = _tested(work, done)
+    choice = fitting.choose({n: session.blobs.get(d) for n, d in trained.items()}, held_out.matrix)
     manifest = Manifest(
         app=work.about[0],
         model=work.about[1],
         version=f"{work.model.name}-{len(version.versions(session.facts, *work.about)) + 1}",
         created=session.clock.now(),
         snapshot=Snapshot(batches=work.pinned.batches, cutoff=work.pinned.cutoff),
+        tested_from=held_out.bounds.test,
+        tested_until=held_out.bounds.end,
         knobs=found.knobs,
         steps={name: each.key for name, each in done.items()},
         causes={name: each.causes for name, each in done.items()},
@@ -178,7 +184,7 @@ def _gate_causes(work: Work, done: Mapping[str, Done]) -> Mapping[str, object]:
 
 def _gates(work: Work, done: Mapping[str, Done]) -> Ran:
     session, app = work.session, work.session.app
-    found = tested.tested(session, work.model, done, work.bounds, gates.columns(app.gates))
+    found = tested.tested(session, work.model, done, work.pinned.cutoff, gates.columns(app.gates))
     manifest = _manifest(work, done["register"].outputs["version"])
     judged = gates.judge_all(
         app.gates,
@@ -220,11 +226,14 @@ def _champion(work: Work, done: Mapping[str, Done]) -> np.ndarray | str | None:
         return None
     manifest = _manifest(work, name)
     examples = tested.load_examples(session, done)
-    test = fitting.cut(examples, work.bounds).test
+    bounds = work.bounds(examples)
+    test = fitting.cut(examples, bounds).test
     if changed := causes.changed_features(work.model, manifest.causes["examples"]):
         scores = tested.recalled(session, manifest, examples, test)
         why = f"{name} cannot be asked about these rows: {', '.join(changed)} changed since it was trained"
         return scores if scores is not None else why
+    if manifest.tested_from > bounds.test:
+        return f"{name} learned from some of these rows: they were not held out for it"
     encoder = artifacts.load_encoder(session, manifest)
     return artifacts.load_predictor(session, manifest).batch(encoder.encode(examples.inputs.filter(test)))
 
@@ -249,11 +258,11 @@ def _release(work: Work, done: Mapping[str, Done]) -> Ran:
 
 
 def _tested(work: Work, done: Mapping[str, Done]) -> tested.Tested:
-    return tested.tested(work.session, work.model, done, work.bounds, ())
+    return tested.tested(work.session, work.model, done, work.pinned.cutoff, ())
 
 
 def _subject(work: Work, manifest: Manifest, measured: Evaluation, judged: gates.Judged) -> report.Subject:
-    bounds, snap = work.bounds, manifest.snapshot
+    snap = manifest.snapshot
     return report.Subject(
         title=f"{manifest.version}: evaluation",
         app=manifest.app,
@@ -264,7 +273,7 @@ def _subject(work: Work, manifest: Manifest, measured: Evaluation, judged: gates
         lineage={
             "learned from": ", ".join(f"{table} up to batch {batch}" for table, batch in snap.batches.items()),
             "known before": f"{snap.cutoff:%Y-%m-%d %H:%M} UTC",
-            "tested on": f"questions asked {bounds.test:%Y-%m-%d} to {bounds.end:%Y-%m-%d}",
+            "tested on": f"questions asked {manifest.tested_from:%Y-%m-%d} to {manifest.tested_until:%Y-%m-%d}",
             "answers by": manifest.predictor,
         },
         features=[o.name for o in work.model.features.outputs(work.model.question)],

@@ -75,17 +75,19 @@ def _made(work: Work, manifest: Manifest) -> Iterator[tuple[str, Mapping[str, by
     examples = building.build(model, snapshot.read(work.session, model, pin.batches), pin.cutoff)
     yield "examples", {"examples": building.to_bytes(examples)}
     work.say("train", "with the recorded knobs")
-    made = fitting.train_all(model, manifest.knobs, examples, work.bounds)
+    made = fitting.train_all(model, manifest.knobs, examples, work.bounds(examples))
     yield "train", made
     work.say("evaluate", "on the held-out rows")
     trained = encode.from_bytes(made[fitting.ENCODER]), fitting.read_scores(made[fitting.SCORES])
-    rows = tested.held_out(model.name, examples, trained, work.bounds, tested.slices(model))
+    rows = tested.held_out(model.name, examples, trained, work.bounds(examples), tested.slices(model))
     yield "evaluate", {"evaluation": pipeline.evaluation(rows)}
 
 
 def _changed(now: Mapping[str, str], manifest: Manifest, step: str) -> list[str]:
     recorded = manifest.causes[step]
-    return sorted(name for name in now.keys() | recorded.keys() if now.get(name) != recorded.get(name))
+    # The rows are read from the pinned batches, not made again from files: what makes rows today does not matter.
+    named = {name for name in now.keys() | recorded.keys() if not name.startswith("source ")}
+    return sorted(name for name in named if now.get(name) != recorded.get(name))
 
 
 def _explain(changed: list[str], manifest: Manifest) -> str:

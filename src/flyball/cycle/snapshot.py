@@ -2,6 +2,9 @@
 
 A pin names the last batch of each table and a cutoff in known time. Only a decision moves it (the first apply, `--until`, a
 retraining), so new data alone does not make `plan` restless, and a code change re-runs on the very same rows.
+
+Two things move the batches and leave the cutoff: a changed preparation or contract, since the same files now say something
+else, and a table that the model did not read before. What is not learned from yet, for want of history, is pinned anew.
 """
 
 from __future__ import annotations
@@ -14,10 +17,12 @@ import polars as pl
 from flyball._kernel.clock import MICROSECOND
 from flyball._kernel.errors import DataError
 from flyball._kernel.facts import Fact
+from flyball.cycle import causes
 from flyball.cycle.session import Session
 from flyball.cycle.steps import Pinned
 from flyball.data import contract, dataset
 from flyball.learn.model import Model
+from flyball.release import version
 
 
 def pin(session: Session, model: Model, now: Pinned | None, until: datetime | None) -> Pinned:
@@ -30,16 +35,36 @@ def pin(session: Session, model: Model, now: Pinned | None, until: datetime | No
     Raises:
         DataError: `nothing-ingested`.
     """
-    if now is not None and until is None:
+    recipes = {name: str(value) for name, value in causes.of_sources(session.app.sources, tables_of(model)).items()}
+    reason = _reason(session, model, now, until, recipes)
+    if now is not None and not reason:
         return now
     batches = present(session, model)
-    end = greatest(session, model, batches)
-    reason = "first apply" if now is None else "asked for"
-    wanted = Pinned(batches=batches, cutoff=min(until or end, end), reason=reason)
-    if now is not None and (now.batches, now.cutoff) == (wanted.batches, wanted.cutoff):
+    if now is not None and reason in (MENDED, WIDENED):
+        wanted = Pinned(batches=batches, cutoff=now.cutoff, reason=reason, recipes=recipes)
+    else:
+        end = greatest(session, model, batches)
+        wanted = Pinned(batches=batches, cutoff=min(until or end, end), reason=reason, recipes=recipes)
+    if now is not None and (now.batches, now.cutoff, now.recipes) == (wanted.batches, wanted.cutoff, wanted.recipes):
         return now
     record(session, model, wanted)
     return wanted
+
+
+MENDED, WIDENED = "a preparation or contract changed", "the model reads another table"
+
+
+def _reason(
+    session: Session, model: Model, now: Pinned | None, until: datetime | None, recipes: Mapping[str, str]
+) -> str:
+    """Why the pin moves; "" if it stays."""
+    if now is None or not version.versions(session.facts, session.app.name, model.name):
+        return "first apply"
+    if until is not None:
+        return "asked for"
+    if {contract.spec(t).name for t in tables_of(model)} - now.batches.keys():
+        return WIDENED
+    return MENDED if now.recipes != recipes else ""
 
 
 def record(session: Session, model: Model, pinned: Pinned) -> None:

@@ -40,11 +40,19 @@ class Failed(Said, frozen=True, kw_only=True, tag="cycle.failed"):
 
 
 class Pinned(Said, frozen=True, kw_only=True, tag="cycle.pinned"):
-    """The data that training reads from now on: the last batch of each table, and a cutoff in known time."""
+    """The data that training reads from now on.
+
+    Attributes:
+        batches: table -> its last batch.
+        cutoff: nothing that became known at or after this moment takes part.
+        reason: why it was pinned.
+        recipes: source -> the fingerprint of what turned its files into these rows.
+    """
 
     batches: dict[str, int]
     cutoff: datetime
     reason: str
+    recipes: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 DONE = Projection(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 import numpy as np
 import polars as pl
@@ -31,6 +32,7 @@ class Tested:
 
     held_out: HeldOut
     matrix: np.ndarray
+    bounds: Bounds
 
 
 def load_examples(session: Session, done: Dones) -> Examples:
@@ -48,9 +50,10 @@ def slices(model: Model) -> tuple[str, ...]:
     return tuple(n for n in chosen if n not in hidden)
 
 
-def tested(session: Session, model: Model, done: Dones, bounds: Bounds, columns: Sequence[str]) -> Tested:
+def tested(session: Session, model: Model, done: Dones, cutoff: datetime, columns: Sequence[str]) -> Tested:
     """The held-out rows with the scores of the declared model and its rivals, and with `columns` to cut them by."""
     examples = load_examples(session, done)
+    bounds = fitting.bounds_of(examples, cutoff, session.app.search.split)
     trained = done["train"].outputs
     encoder = encode.from_bytes(session.blobs.get(trained[artifacts.ENCODER]))
     scores = fitting.read_scores(session.blobs.get(trained[fitting.SCORES]))
@@ -71,6 +74,7 @@ def held_out(
             blocks=fitting.days(examples.asked.filter(test)),
         ),
         encoder.encode(examples.inputs.filter(test)),
+        bounds,
     )
 
 
@@ -84,11 +88,11 @@ def recalled(session: Session, version: Manifest, examples: Examples, rows: np.n
         (rows,) its scores, or None where one of the rows was not held out for it.
     """
     theirs = building.from_bytes(session.blobs.get(version.artifacts["examples"])).frame
+    theirs = theirs.filter(pl.col("_asked").is_between(version.tested_from, version.tested_until, closed="left"))
     scores = fitting.read_scores(session.blobs.get(version.artifacts[fitting.SCORES]))[0]
     same = [n for n in examples.frame.columns if n == "_asked" or n.startswith("_request.")]
     if any(theirs.schema.get(name) != examples.frame.schema[name] for name in same):
         return None
-    # Examples are sorted by when they were asked, and the held-out span is the last: its rows are the last ones.
-    known = theirs.tail(len(scores)).select(*same, pl.Series("_score", scores)).unique(same)
+    known = theirs.select(*same, pl.Series("_score", scores)).unique(same)
     found = examples.frame.filter(rows).select(same).join(known, on=same, how="left", nulls_equal=True)["_score"]
     return None if found.null_count() else found.to_numpy()

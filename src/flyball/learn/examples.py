@@ -125,7 +125,7 @@ def build(model: Model, tables: Mapping[str, pl.LazyFrame], cutoff: datetime) ->
         learned=learned.height,
         void=counted.get("void", 0),
         unsettled=counted.get("unsettled", 0),
-        unaskable=unaskable,
+        unaskable=unaskable + counted.get("unaskable", 0),
     )
     return Examples(frame, tuple(features.columns), counts)
 
@@ -145,15 +145,17 @@ def _questions(model: Model, spec: Spec, tables: Mapping[str, pl.LazyFrame], cut
     at = meaning.micros(moment.column.name) - meaning.span(moment.lead)
     wanted = [pl.col(c.name) for c in spec.request]
     frame = rows.select(*wanted, *meaning.times(spec), _label=pl.col(label), _at=at).collect()
-    versions = offline.versions(frame, spec.key)
+    # A version that was mended in the moment it became known was never current: only what it was mended to could be seen.
+    versions = offline.versions(frame, spec.key).filter(pl.col("_until") > pl.col("_known"))
     declared = pl.col("_event") - meaning.span(spec.known_before)
     current = (pl.col("_known") < pl.col("_at")) & (pl.col("_at") <= pl.col("_until"))
-    carried = (declared <= pl.col("_at")) & (pl.col("_at") <= pl.col("_known")) & pl.col("_chain").is_first_distinct()
+    carried = (declared <= pl.col("_at")) & (pl.col("_at") <= pl.col("_known")) & pl.col("_first")
     first = (
         versions.sort("_known", "_batch")
+        .with_columns(_first=pl.col("_chain").is_first_distinct())
         .filter(current | carried)
         .unique("_chain", keep="first", maintain_order=True)
-        .drop("_label")
+        .drop("_label", "_first")
     )
     last = versions.filter(pl.col("_until") == NEVER).select(
         "_chain", "_label", _last_settled="_settled", _last_event="_event"
@@ -164,7 +166,9 @@ def _questions(model: Model, spec: Spec, tables: Mapping[str, pl.LazyFrame], cut
     if spec.void_after is not None:
         given_up = pl.col("_last_event") + meaning.span(spec.void_after) <= cutoff
     ends = (
-        pl.when(settled & pl.col("_label").is_not_null())
+        pl.when(pl.col("_last_settled") <= pl.col("_at"))
+        .then(pl.lit("unaskable"))
+        .when(settled & pl.col("_label").is_not_null())
         .then(pl.lit("learned"))
         .when(settled | given_up)
         .then(pl.lit("void"))

@@ -13,6 +13,7 @@ import io
 import math
 import time
 from collections.abc import Callable, Mapping
+from datetime import datetime
 
 import msgspec
 import numpy as np
@@ -20,20 +21,27 @@ import polars as pl
 
 from flyball._kernel import facts
 from flyball._kernel.conditions import Measurement
+from flyball._kernel.durations import hours
+from flyball._kernel.errors import DataError
+from flyball.learn import explore as exploring
 from flyball.learn import metrics, train
 from flyball.learn import model as models
 from flyball.learn import search as searching
 from flyball.learn.examples import Examples
+from flyball.learn.explore import Found
 from flyball.learn.export import pack
 from flyball.learn.export.predictor import Predictor
 from flyball.learn.model import Model
-from flyball.learn.search import Bounds, Found, Search, Spans
+from flyball.learn.search import Bounds, ByTime, Search, Spans
 
 RIVALS = ("linear", "baseline")
 """Trained beside every model, on the same rows; their artifacts are named `linear/...` and `baseline/...`."""
 
 ENCODER, SCORES, OFFERS = "encoder.json", "scores.npy", "offers.json"
 """Artifacts: the encoder; the test rows' scores, (models, rows), the declared model first; what was packed, and what not."""
+
+SETTLED_ENOUGH = 100
+"""Questions that are enough to measure how long outcomes take."""
 
 CALLS = 2000
 """Single answers that the latency gate is judged on."""
@@ -62,7 +70,7 @@ def explore(
         count += 1
         return value
 
-    return searching.run(settings, model.knobs, score)
+    return exploring.run(settings, model.knobs, score)
 
 
 def train_all(model: Model, knobs: Mapping[str, float], examples: Examples, bounds: Bounds) -> dict[str, bytes]:
@@ -119,9 +127,38 @@ def latency(predictor: Predictor, matrix: np.ndarray) -> Measurement:
     return Measurement(estimate=float(taken[at]), low=float(taken[low]), high=float(taken[high]), n=CALLS)
 
 
+def bounds_of(examples: Examples, cutoff: datetime, split: ByTime) -> Bounds:
+    """The spans before the cutoff, ended early enough for outcomes to settle.
+
+    A question that was asked just before the cutoff is among the examples only if its outcome came quickly, and what comes
+    quickly may be of one kind (a parcel that is not sent back is settled late). So the last span ends one **lag** before the
+    cutoff: the time within which 99 % of outcomes settle, measured on questions old enough for all of theirs to be there.
+    """
+    waits = (examples.settled - examples.asked).dt.total_microseconds()
+    old = waits.filter(examples.asked < cutoff - 3 * split.span)
+    longest = (old if len(old) >= SETTLED_ENOUGH else waits).quantile(0.99, "higher")
+    hours_ = math.ceil((longest or 0) / 3.6e9)
+    return Bounds.before(cutoff - hours(hours_), split)
+
+
 def cut(examples: Examples, bounds: Bounds) -> Spans:
-    """The spans of the examples."""
-    return searching.spans(examples.asked, examples.settled, bounds)
+    """The spans of the examples.
+
+    Raises:
+        DataError: `too-little-history`; `one-class-only`, when a classifier would see, or be judged on, one outcome alone.
+    """
+    spans = searching.spans(examples.asked, examples.settled, bounds)
+    labels = labels_of(examples)
+    for name in ("explore", "validation", "test") if labels.dtype == np.bool_ else ():
+        found = labels[getattr(spans, name)]
+        if found.all() or not found.any():
+            raise DataError(
+                "one-class-only",
+                f"All {len(found):,} outcomes of the {name} span are {bool(found[0])}.",
+                why="What never differs can be neither learned nor ranked.",
+                next="Ingest more history, or declare a longer span: split=fb.by_time(days(60)).",
+            )
+    return spans
 
 
 def labels_of(examples: Examples) -> np.ndarray:

@@ -21,7 +21,7 @@ import polars as pl
 
 from flyball._kernel import conditions
 from flyball._kernel.conditions import Condition, Measurement, Metric, Outcome, Verdict
-from flyball._kernel.errors import Bug, DeclarationError, bounded
+from flyball._kernel.errors import Bug, DeclarationError
 from flyball.data import contract
 from flyball.learn import evaluate, metrics
 from flyball.learn.evaluate import HeldOut
@@ -188,7 +188,8 @@ class _Bench:
             found = self._whole(gate)
             return found, "" if found is not None else UNDEFINED
         kept, left = self._groups[gate.metric.by]
-        reason = bounded("left out: " + "; ".join(f"{x.group} ({x.why})" for x in left)) if left else ""
+        # Facts hold no row values, and a group's name is one: the report names them.
+        reason = f"groups left out because they are too small to measure: {len(left)}" if left else ""
         if len(kept) < 2:
             return None, "; ".join(filter(None, ("fewer than two groups can be compared", reason)))
         found = self._gap(gate, sum(len(rows) for _, rows in kept))

@@ -29,6 +29,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         version: `model-number`, unique within the app.
+        tested_from: questions asked from then on, until `tested_until`, were held out; it learned from earlier ones.
         steps: step -> the key under which it ran.
         causes: step -> cause -> fingerprint; what `plan` compares and `reproduce` checks.
         artifacts: name -> SHA-256; what answering loads and `reproduce` must make again.
@@ -42,6 +43,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     created: datetime
     snapshot: Snapshot
+    tested_from: datetime
+    tested_until: datetime
     knobs: dict[str, float]
     steps: dict[str, str]
     causes: dict[str, dict[str, str]]
