@@ -135,7 +135,8 @@ def _evaluate(work: Work, done: Mapping[str, Done]) -> Ran:
     found = tested.tested(work.session, work.model, done, work.pinned.cutoff, tested.slices(work.model))
     data = evaluation(found)
     measured = msgspec.json.decode(data, type=Evaluation)
-    shown = ", ".join(f"{name} {m.estimate:.3f}" for name, m in list(measured.measurements.items())[:2])
+    names = [m.name for m in gates.measurable(classifies=measured.classifies) if m.name in measured.measurements]
+    shown = ", ".join(f"{name} {measured.measurements[name].estimate:.3f}" for name in names[:2])
     return Ran(
         {"evaluation": work.session.blobs.put(data)},
         said=f"{measured.n:,} held-out questions, {shown}",
