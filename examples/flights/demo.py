@@ -75,7 +75,9 @@ def chapters(home: Path) -> None:
     first = max(answers, key=lambda a: float(a["output"]))
     title("4. Why the most pessimistic answer?", f"flyball why {APP} {first['id']}")
     flyball("why", APP, first["id"], *state)
-    title("5. What there is now", f"flyball status {APP}")
+    title("5. The same bytes again, from the recorded data, code and knobs", f"flyball reproduce {APP} lateness-1")
+    flyball("reproduce", APP, "lateness-1", *state)
+    title("6. What there is now", f"flyball status {APP}")
     flyball("status", APP, *state)
 
 

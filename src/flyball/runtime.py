@@ -51,7 +51,7 @@ from flyball.adapters.memory.online import MemoryOnline
 from flyball.adapters.memory.routes import MemoryRoutes
 from flyball.adapters.memory.tables import MemoryTables
 from flyball.app import App
-from flyball.cycle import answering, gather, steps
+from flyball.cycle import account, answering, gather, steps
 from flyball.cycle.session import Session
 from flyball.release import version
 from flyball.serve.http import Server
@@ -61,6 +61,7 @@ from flyball.serve.plan import Plan
 __all__ = ["Edge", "Loaded", "Placement", "Session", "load", "open", "serve"]
 
 PROJECTIONS = (
+    account.ACCOUNTS,
     gather.COMPLETE,
     gather.INGESTED,
     gather.SEEN,

@@ -155,3 +155,36 @@ def test_rooms_are_the_design() -> None:
         "web",
     }
     assert files == {"__init__.py", "__main__.py", "app.py", "runtime.py"}
+
+
+PORTS = {
+    "Blobs": "blobs",
+    "Clock": "clock",
+    "Facts": "facts",
+    "Journal": "journal",
+    "Lease": "lease",
+    "Online": "online",
+    "Reader": "sources",
+    "Routes": "routes",
+    "Signer": "keys",
+    "Tables": "tables",
+}
+PARTS = {"Bench", "Claim", "Connection", "Cursor", "Future", "Predictor", "Recorder", "View"}
+"""Protocols that are no ports: parts of one, or what `learn.export` loads."""
+
+
+def test_every_port_has_two_adapters_and_a_suite() -> None:
+    protocols = {
+        node.name
+        for _, tree in trees()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef) and any(ast.unparse(b).startswith("Protocol") for b in node.bases)
+    }
+    assert protocols - PARTS == set(PORTS)
+    suites = {"keys": "signer"}
+    for file in PORTS.values():
+        assert (SRC / "adapters" / "embedded" / f"{file}.py").exists(), file
+        assert (SRC / "adapters" / "memory" / f"{file}.py").exists(), file
+        suite = suites.get(file, file)
+        assert (SRC / "checks" / f"{suite}.py").exists(), suite
+        assert (Path(__file__).parents[1] / "conformance" / f"test_{suite}.py").exists(), suite

@@ -216,6 +216,21 @@ def test_an_answer_is_recorded_and_can_say_why(shop: Path, run: Run, durability:
     assert run("status")["journal"] == {"recorded": before + 3, "refused": 0, "unknown": 0}
 
 
+def test_a_killed_server_is_accounted_for(shop: Path, run: Run, capfd: pytest.CaptureFixture[str]) -> None:
+    before = run("status")["journal"]
+    with serving(shop) as (process, address):
+        ids = [ask(address, QUESTION)[1]["id"] for _ in range(5)]
+        process.kill()
+        process.wait()
+    after = run("status")["journal"]
+    assert after["recorded"] == before["recorded"] + 5
+    assert 0 < after["unknown"] - before["unknown"] <= 4096, "a bounded unknown, said"
+    assert all(run("why", each)["output"] > 0 for each in ids), "what was acknowledged is there"
+    with serving(shop):
+        pass
+    assert "A server died" in capfd.readouterr().err
+
+
 def test_answers_on_a_rehearsal_clock_see_what_was_known_then(shop: Path, run: Run, tmp_path: Path) -> None:
     from flyball.adapters.embedded.clock import step
 

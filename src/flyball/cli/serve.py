@@ -22,8 +22,16 @@ def run(
 ) -> int:
     """Answer questions over HTTP, and record every answer."""
     from flyball import runtime
+    from flyball.cycle import account
 
     session = opening.session(app, home, clock)
+    for ended in account.account(session):
+        if ended.unknown:
+            say.err.print(
+                f"[yellow]A server died:[/] up to {ended.unknown:,} answers of segment {ended.segment} may be lost beside "
+                f"{ended.recorded:,} recorded"
+                + ("; none of them was acknowledged." if ended.durability == "acknowledged" else ".")
+            )
 
     def ready(address: str, versions: dict[str, str]) -> None:
         if as_json:

@@ -1,0 +1,58 @@
+"""The account of the journal: what became of every answer of a process that has ended, as a fact.
+
+A process that was killed may have handed out numbers that nobody finds again. They are counted here, once a segment, so that
+served = recorded + refused + a bounded unknown, and the unknown is told instead of being silence.
+"""
+
+from __future__ import annotations
+
+from flyball._kernel import facts
+from flyball._kernel.facts import Fact, Projection, Said
+from flyball.cycle.session import Session
+
+
+class Accounted(Said, frozen=True, kw_only=True, tag="serve.accounted"):
+    """One segment of the journal is over.
+
+    Attributes:
+        closed: whether its process closed it; otherwise it died.
+        recorded: answers in it.
+        refused: answers that could not be written, whose callers were told so.
+        unknown: numbers that may have been handed out and are nowhere. None of them was acknowledged, unless the durability
+            was "interval", where an answer may leave before it is recorded.
+    """
+
+    segment: str
+    durability: str
+    closed: bool
+    recorded: int
+    refused: int
+    unknown: int
+
+
+ACCOUNTS = Projection(
+    "serve.accounts",
+    frozenset({facts.kind(Accounted)}),
+    lambda fact: facts.about(fact, facts.decode(fact, Accounted).segment),
+    lambda _, fact: fact.said,
+)
+
+
+def account(session: Session) -> list[Accounted]:
+    """Record the account of every segment that has ended since the last time; returns the new ones."""
+    name = session.app.name
+    new = [
+        Accounted(
+            segment=r.segment,
+            durability=r.header.durability,
+            closed=r.closed,
+            recorded=r.recorded,
+            refused=r.refused,
+            unknown=r.unknown,
+        )
+        for r in session.journal.recover()
+        if session.facts.get(ACCOUNTS.name, f"{name}//{r.segment}") is None
+    ]
+    if new:
+        session.facts.append([Fact(name, "", said) for said in new])
+    return new
