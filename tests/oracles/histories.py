@@ -252,10 +252,10 @@ def examined(
     for versions in keys.values():
         asked = point_in_time.question(versions, spec.event_time, spec.known_before, model.asked.lead)
         last = max(versions, key=lambda r: (r["_known"], r["_batch"]))
-        end = point_in_time.end(last, model.predicts.name, spec.event_time, spec.void_after, cutoff)
         if asked is None:
             found["unaskable"].append({})
         elif asked[1] < cutoff:
+            end = point_in_time.end(last, model.predicts.name, spec.event_time, spec.void_after, (asked[1], cutoff))
             outcome = {"_asked": asked[1], "_settled": last["_outcome_known"], "_label": last[model.predicts.name]}
             found[end].append({**asked[0], **outcome})
     return found

@@ -48,8 +48,16 @@ def window(
 
 
 def question(versions: Sequence[Row], event: str, known: timedelta, lead: timedelta) -> tuple[Row, datetime] | None:
-    """The version that a key's question was asked with, and when: current then, or the first and carried by the request."""
+    """The version that a key's question was asked with, and when: current then, or the first and carried by the request.
+
+    Of versions that became known in one moment only the last was ever current.
+    """
     ordered = sorted(versions, key=lambda r: (r["_known"], r["_batch"]))
+    ordered = [
+        v
+        for v, later in zip(ordered, [*ordered[1:], None], strict=True)
+        if later is None or later["_known"] > v["_known"]
+    ]
     for version in ordered:
         asked = version[event] - lead
         current = [w for w in ordered if w["_known"] < asked][-1:]
@@ -58,8 +66,11 @@ def question(versions: Sequence[Row], event: str, known: timedelta, lead: timede
     return None
 
 
-def end(last: Row, label: str, event: str, void_after: timedelta | None, cutoff: datetime) -> str:
-    """What came of a question, as known at the cutoff."""
+def end(last: Row, label: str, event: str, void_after: timedelta | None, times: tuple[datetime, datetime]) -> str:
+    """What came of a question, as known at the cutoff; nobody asks what was known already. `times`: asked, cutoff."""
+    asked, cutoff = times
+    if last["_outcome_known"] is not None and last["_outcome_known"] <= asked:
+        return "unaskable"
     if last["_outcome_known"] is not None and last["_outcome_known"] < cutoff:
         return "void" if last[label] is None else "learned"
     return "void" if void_after is not None and last[event] + void_after <= cutoff else "unsettled"

@@ -79,17 +79,17 @@ def sift(prepared: pl.DataFrame, observed: type[Contract], file: str) -> Sifted:
     )
     unfit = {c.name: typed[c.name].is_null() & prepared[c.name].is_not_null() for c in spec.columns}
     unfit = {name: mask for name, mask in unfit.items() if mask.any()}
-    broken = {f"{name}|dtype": mask for name, mask in unfit.items()}
-    for rule, mask in _rules(typed, observed):
+    faults = {f"{name}|dtype": mask for name, mask in unfit.items()}
+    for rule, mask in broken(typed, rules(observed), spec):
         column, _, kind = rule.rpartition("|")
         # A cell that could not be read is not missing as well: one fault, one rule.
-        broken[rule] = mask & ~unfit[column] if kind == "nullability" and column in unfit else mask
+        faults[rule] = mask & ~unfit[column] if kind == "nullability" and column in unfit else mask
     repeats, clashes = _keys(typed, spec, _any(unfit.values(), typed.height))
-    broken[KEY] = clashes
-    bad = _any(broken.values(), typed.height) & ~repeats
+    faults[KEY] = clashes
+    bad = _any(faults.values(), typed.height) & ~repeats
     return Sifted(
         good=typed.filter(~(bad | repeats)),
-        bad=_rows(prepared, {rule: mask for rule, mask in broken.items() if mask.any()}, bad),
+        bad=_rows(prepared, {rule: mask for rule, mask in faults.items() if mask.any()}, bad),
         repeats=int(repeats.sum()),
     )
 
@@ -121,14 +121,21 @@ def _complete(prepared: pl.DataFrame, spec: Spec, file: str) -> None:
             )
 
 
-def _rules(typed: pl.DataFrame, observed: type[Contract]) -> Iterator[tuple[str, pl.Series]]:
-    """(rule, rows that break it) of dataframely's rules, but the key's; null says nothing against a row."""
+def rules(observed: type[Contract]) -> dict[str, pl.Expr]:
+    """Name -> expression of every rule of a contract but the key's, as dataframely has them."""
     # The expressions themselves: `Schema.filter` would check the key by a hash of every row, once more.
-    rules = {name: rule.expr for name, rule in observed._validation_rules(with_cast=False).items() if name != KEY}
+    return {name: rule.expr for name, rule in observed._validation_rules(with_cast=False).items() if name != KEY}
+
+
+def broken(typed: pl.DataFrame, checked: Mapping[str, pl.Expr], spec: Spec) -> Iterator[tuple[str, pl.Series]]:
+    """(rule, rows that break it) of the rules `checked` that some row breaks; null says nothing against a row.
+
+    Raises:
+        DeclarationError: `rule-does-not-run`.
+    """
     try:
-        kept = typed.with_columns(expr.fill_null(value=True).alias(name) for name, expr in rules.items())
+        kept = typed.with_columns(expr.fill_null(value=True).alias(name) for name, expr in checked.items())
     except pl.exceptions.PolarsError as problem:
-        spec = contract.spec(observed)
         raise DeclarationError(
             "rule-does-not-run",
             f"A rule of {spec.name} cannot be evaluated: {problem}",
@@ -136,7 +143,7 @@ def _rules(typed: pl.DataFrame, observed: type[Contract]) -> Iterator[tuple[str,
             why="A rule is a Polars expression over the columns of its contract that yields true or false.",
             next="Mend the rule, then run `flyball plan` again.",
         ) from problem
-    for name in rules:
+    for name in checked:
         if not kept[name].all():
             yield name, ~kept[name]
 
@@ -158,11 +165,11 @@ def _keys(typed: pl.DataFrame, spec: Spec, unread: pl.Series) -> tuple[pl.Series
     return _at(repeats, typed.height), _at(clashes, typed.height)
 
 
-def _rows(prepared: pl.DataFrame, broken: Mapping[str, pl.Series], bad: pl.Series) -> pl.DataFrame:
+def _rows(prepared: pl.DataFrame, faults: Mapping[str, pl.Series], bad: pl.Series) -> pl.DataFrame:
     """The bad rows as they are kept."""
     rows = prepared.filter(bad)
     line = pl.col(LINE).cast(pl.Int64, strict=False) if LINE in rows.columns else pl.lit(None, dtype=pl.Int64)
-    names = [pl.when(mask.filter(bad)).then(pl.lit(rule)) for rule, mask in sorted(broken.items())]
+    names = [pl.when(mask.filter(bad)).then(pl.lit(rule)) for rule, mask in sorted(faults.items())]
     cells = pl.struct(_said(c, t) for c, t in rows.schema.items() if c != LINE).struct.json_encode()
     empty = pl.lit([], dtype=pl.List(pl.String))
     return rows.select(
