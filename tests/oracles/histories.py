@@ -8,8 +8,9 @@ Moments are a few microseconds apart, the least there is, so that ties are commo
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -111,6 +112,11 @@ class History:
     rows: dict[str, list[dict[str, Any]]]
     trips: list[dict[str, Any]]
     jobs: list[dict[str, Any]]
+
+    def shuffled(self, seed: int) -> History:
+        """The same, with the rows of each table in another order."""
+        dice = random.Random(seed)
+        return replace(self, rows={name: dice.sample(rows, len(rows)) for name, rows in self.rows.items()})
 
     def tables(self, upto: int | None = None) -> dict[str, pl.LazyFrame]:
         """Observation frames, of batches up to `upto`."""
@@ -238,6 +244,12 @@ moved_back = _history(
     [(1, after, 0, False) for after in (1, 2)],
 )
 """A correction moves the latest row of a team to before another one, which is the latest from then on."""
+
+tied = _history([], [], [(0, job, 5, 0, 1 + job, 9, 0) for job in range(4)], 5, [(0, 1, 0, False)])
+"""Rows of one team and one batch are about the same time: only their keys tell them apart."""
+
+settled_first = _history([], [(0, 3, 0, 0, 1, True, 1), (0, 2, 1, 10, 2, True, 1)], [], 5, [(0, 1, 2, False)])
+"""The outcome of a trip has settled when another of its team is asked about, and its row is not known before that moment."""
 
 
 def examined(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -48,11 +47,12 @@ def spelt(rows: list[Any]) -> list[str]:
 
 @profile(80)
 @example(histories.moved_back, 0)
+@example(histories.tied, 0)
+@example(histories.tied, 1)
 @given(histories.histories, st.integers(0, 3))
 def test_offline_is_the_oracle(history: History, seed: int) -> None:
     """In whatever order the rows lie."""
-    for rows in history.rows.values():
-        random.Random(seed).shuffle(rows)
+    history = history.shuffled(seed)
     for features, question, asked in cases(history):
         built = offline.build(features, question, histories.asking(question, asked), history.tables())
         expected = [histories.expected(features, question, a, history.rows) for a in asked]
@@ -74,8 +74,7 @@ LATENESS, COST = predicting(ABOUT_TRIPS, Trip.late, Trip.leaves, 2), predicting(
 @given(histories.histories, st.integers(2, 30), st.integers(0, 3))
 def test_examples_are_the_oracle(history: History, cutoff: int, seed: int) -> None:
     """Each question of the past once, as its request was; with what came of it."""
-    for rows in history.rows.values():
-        random.Random(seed).shuffle(rows)
+    history = history.shuffled(seed)
     for learner in (LATENESS, COST):
         spec, end = contract.spec(learner.question), histories.at(cutoff)
         built = examples.build(learner, history.tables(), end)
@@ -110,10 +109,11 @@ def test_online_is_the_oracle(open_: Callable[[], Any], examples: int) -> None:
 
     @profile(examples)
     @example(histories.moved_back, {1}, 0)
+    @example(histories.tied, set(), 0)
+    @example(histories.tied, set(), 1)
     @given(histories.histories, st.sets(st.integers(1, 12)), st.integers(0, 3))
     def agree(history: History, stops: set[int], seed: int) -> None:
-        for rows in history.rows.values():
-            random.Random(seed).shuffle(rows)
+        history = history.shuffled(seed)
         for features, question, asked in cases(history):
             with open_() as store:
                 for stop in [*sorted(stops), None]:

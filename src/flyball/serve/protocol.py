@@ -200,8 +200,9 @@ def _residual(question: type[Contract], reads: frozenset[str]) -> Callable[[Sequ
         frame = pl.DataFrame(cells, schema=dtypes, orient="row")
         for start, part in enumerate([frame] if together else frame.iter_slices(1)):
             for rule, breaks in quarantine.broken(part, rules, spec):
-                index = start + int(breaks.arg_true()[0])
-                raise _refusal(question, f"Breaks the rule {rule!r} - at `{_at(index if is_list else None)}`")
+                place = _at(start + int(breaks.arg_true()[0]) if is_list else None)
+                column = rule.rpartition("|")[0]
+                raise _refusal(question, f"Breaks the rule {rule!r} - at `{place}{column and '.'}{column}`")
 
     return judge
 
@@ -275,7 +276,7 @@ def _cell(column: DyColumn, dtype: pl.DataType) -> _Cell | None:
         case pl.Time():
             return _Cell(Annotated[time, msgspec.Meta(tz=False)])
         case pl.Duration():
-            return _Cell(timedelta, None if dtype.time_unit == "us" else _stored(dtype))
+            return _Cell(timedelta, _stored(dtype))
         case pl.Datetime():
             return _datetime(dtype)
     return _integer(column, dtype) if dtype.is_integer() else None
@@ -354,20 +355,20 @@ def _datetime(dtype: pl.Datetime) -> _Cell:
     zone = UTC if dtype.time_zone == "UTC" else ZoneInfo(dtype.time_zone)
 
     def fit(value: datetime) -> datetime:
-        moved = value.astimezone(zone)
-        return moved if stored is None else stored(moved).astimezone(zone)
+        # By way of UTC, since an offset of the 19th century has seconds, which no text says.
+        return (value if stored is None else stored(value.astimezone(UTC))).astimezone(zone)
 
     return _Cell(Annotated[datetime, msgspec.Meta(tz=True)], fit)
 
 
 def _stored(dtype: pl.Datetime | pl.Duration) -> Fit:
-    """A time in units other than microseconds, by the expression that ingest uses."""
+    """What Python and the column do not hold alike, by the expression that ingest uses."""
 
     def fit(value: datetime | timedelta) -> Any:
         said: Any = value.isoformat() if isinstance(value, datetime) else value
         cell = pl.Series("cell", [said]).to_frame()
         found = cell.select(coerce.cell("cell", cell.schema["cell"], dtype)).item()
-        # Nanoseconds reach from 1677 to 2262, and beyond they wrap round.
+        # Nanoseconds reach from 1677 to 2262, and text beyond wraps round.
         if found is None or abs(found - value) >= timedelta(milliseconds=1):
             raise ValueError(f"Expected a value that {dtype} can hold")
         return found
