@@ -85,8 +85,9 @@ def _artifacts(app: Path, folder: Path) -> Path:
         os.environ.pop("FLYBALL_KEY")
         if before is not None:
             os.environ["FLYBALL_KEY"] = before
-    (digest,) = {answering.manifest for answering in session.routes.read().models.values()}  # type: ignore[union-attr]
-    manifest = version.read(digest, session.blobs, session.signer)
+    (champion,) = {answering.champion for answering in session.routes.read().models.values()}  # type: ignore[union-attr]
+    row = version.find(session.facts, loaded.app.name, champion)
+    manifest = version.read(loaded.app.name, row, session.blobs, session.signer)
     place = folder / "model"
     place.mkdir()
     for name in ("encoder.json", "model.txt", "model.onnx"):

@@ -14,11 +14,11 @@ when asked is bounded, and the search downwards from there ends at once, save fo
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import groupby, pairwise
+from operator import attrgetter
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -32,6 +32,7 @@ from flyball.learn.features.declare import FeatureSet, Latest, Window
 from flyball.learn.features.meaning import NEVER
 
 EntityValue = str | int
+_key = attrgetter("key")
 NOTHING = -1
 """The position of a series that has seen no batch."""
 
@@ -200,15 +201,13 @@ def update(store: Online, features: FeatureSet, tables: Mapping[str, pl.LazyFram
 def change(feature: Latest | Window, since: int, rows: pl.DataFrame, view: View) -> Change:
     """What the rows of later batches do to the series of a feature that holds batches up to `since`."""
     series = name(feature)
-    touched: dict[bytes, list[Version]] = defaultdict(list)
-    for version in _versions(feature, rows):
-        touched[version.key].append(version)
+    fresh = sorted(_versions(feature, rows), key=_key)
     known = view if since > NOTHING else None
     stored: list[Version] = []
     moves = _Moves(feature) if isinstance(feature, Window) else None
-    for key in sorted(touched):
+    for key, added in groupby(fresh, _key):
         old = known.chain(series, key) if known else ()
-        new = _chained([*old, *touched[key]])
+        new = _chained([*old, *added])
         gone, come = ([v for v in old if v not in new], [v for v in new if v not in old]) if old else ((), new)
         stored += come
         if moves is not None:
@@ -282,7 +281,7 @@ class _Moves:
     def __init__(self, window: Window) -> None:
         self._on_outcome = window.on_outcome
         self._spans = [meaning.span(over) for over in window.over]
-        self._moves: dict[tuple[int, EntityValue], dict[int, list[int]]] = {}
+        self._moves: dict[tuple[int, EntityValue], dict[int, tuple[int, int]]] = {}
 
     def count(self, version: Version, sign: int) -> None:
         """Count a version in the moments from which on it counts; or with -1 take it out of them."""
@@ -304,12 +303,8 @@ class _Moves:
 
     def _add(self, span: int, entity: EntityValue, at: int, count: int, value: int) -> None:
         moved = self._moves.setdefault((span, entity), {})
-        move = moved.get(at)
-        if move is None:
-            moved[at] = [count, count * value]
-        else:
-            move[0] += count
-            move[1] += count * value
+        before = moved.get(at, (0, 0))
+        moved[at] = (before[0] + count, before[1] + count * value)
 
     def steps(self, series: str, view: View | None) -> Iterator[Step]:
         """The steps that this makes or mends: of each entity those from the first moment on."""
