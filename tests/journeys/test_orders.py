@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ import polars as pl
 import pytest
 
 from flyball import cli
+from flyball.adapters.embedded.keys import FileSigner
 
 Run = Callable[..., Any]
 
@@ -216,6 +218,38 @@ def test_an_answer_is_recorded_and_can_say_why(shop: Path, run: Run, durability:
     assert run("status")["journal"] == {"recorded": before + 3, "refused": 0, "unknown": 0}
 
 
+def test_a_running_server_follows_a_release_without_a_failed_request(shop: Path, run: Run) -> None:
+    whole = (shop / "app.py").read_text()
+    now = run("status")["models"][0]["champion"]
+    with serving(shop) as (_, address):
+        assert ask(address, QUESTION)[1]["version"] == now
+        live = run("status")["journal"]["recorded"]
+        edit(shop / "app.py", "n_estimators=50", "n_estimators=60")
+        new = run("apply")["models"][0]["champion"]
+        assert new != now
+        seen = []
+        for _ in range(400):
+            status, answer = ask(address, QUESTION)
+            assert status == 200, answer
+            seen.append(answer["version"])
+            if seen[-1] == new:
+                break
+            time.sleep(0.01)
+        assert seen[-1] == new
+        assert set(seen) <= {now, new}
+        assert run("status")["journal"]["recorded"] == live + len(seen), "a running server's answers count too"
+    (shop / "app.py").write_text(whole)
+    assert run("apply")["models"][0]["champion"] == now, "what was declared before answers again"
+
+
+def test_a_home_is_never_opened_with_another_key(shop: Path, run: Run, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setenv("FLYBALL_KEY", str(tmp_path / "other.pem"))
+    assert "[key-missing]" in run("status", fails=1)
+    assert not (tmp_path / "other.pem").exists()
+    FileSigner(tmp_path / "other.pem")
+    assert "[signed-by-another-key]" in run("plan", fails=1)
+
+
 def test_a_killed_server_is_accounted_for(shop: Path, run: Run, capfd: pytest.CaptureFixture[str]) -> None:
     before = run("status")["journal"]
     with serving(shop) as (process, address):
@@ -310,6 +344,14 @@ def test_a_version_that_was_tampered_with_does_not_answer(shop: Path, run: Run) 
         ("Order.placed.col.dt.hour()", "Order.placed.col", "feature-of-unusable-type", "features = "),
         ("roc_auc >= 0.61", "0.5 <= roc_auc <= 0.9", "condition-as-bool", "0.5 <="),
         ("from lightgbm", "from lightgbmm", "app-file-broken", "from lightgbmm"),
+        ("    Order.price,\n", "    Order.prize,\n", "app-file-broken", "Order.prize"),
+        (
+            "LGBMClassifier(num_leaves=knobs.leaves",
+            "LGBMClassifier(num_leaves=knobs.leafs",
+            "model-function-failed",
+            "leafs",
+        ),
+        ("import LGBMClassifier", "import LGBMRegressor as LGBMClassifier", "estimator-of-other-kind", "@fb.model("),
     ],
 )
 def test_an_app_that_contradicts_itself_is_refused_with_its_line(

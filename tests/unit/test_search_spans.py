@@ -12,7 +12,7 @@ import pytest
 import flyball as fb
 from flyball import days
 from flyball.learn import explore, search
-from flyball.learn.search import Bounds, Spans
+from flyball.learn.search import NAMES, Bounds, Spans
 
 END = datetime(2013, 7, 1, tzinfo=UTC)
 BOUNDS = Bounds.before(END, fb.by_time(days(30)))
@@ -100,7 +100,7 @@ def test_a_question_asked_exactly_at_a_bound_belongs_to_the_span_that_begins() -
 def test_an_empty_span_is_told_by_name(keep: object, span: str) -> None:
     asked, settled = daily()
     mask = keep(asked)  # type: ignore[operator]
-    with pytest.raises(fb.DataError, match=f"the {span} span") as caught:
+    with pytest.raises(fb.DataError, match=f"the {NAMES[span]} span") as caught:
         search.spans(asked.filter(mask), settled.filter(mask), BOUNDS)
     assert caught.value.code == "too-little-history"
 

@@ -61,7 +61,7 @@ def call(arguments: list[str]) -> int:
         say.error(error, as_json=as_json)
         return error.exit_code
     except TyperException as error:
-        say.usage(error.format_message(), as_json=as_json)
+        say.usage(error.format_message(), next((a for a in arguments if a in VERBS), ""), as_json=as_json)
         return error.exit_code
     except (Abort, KeyboardInterrupt):
         return 130

@@ -15,6 +15,13 @@ if TYPE_CHECKING:
     from flyball.cycle.apply import Applied
 
 
+NEXT = {
+    "held": "More data would settle it (a longer span, more history), or a lower gate.",
+    "rejected": "A better model, or a lower gate.",
+}
+"""What to do about a version that does not answer."""
+
+
 def run(
     app: options.App,
     home: options.Home = None,
@@ -61,3 +68,5 @@ def show(done: Applied, reports: Mapping[str, Path]) -> None:
             ],
         )
         say.line(f"[dim]report: {reports[model.version]}[/]")
+        if model.decision != "release":
+            say.line(f"[dim]next:   {NEXT[model.decision]} flyball plan says which gates stand in its way.[/]")

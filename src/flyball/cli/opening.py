@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
+from flyball._kernel.errors import DeclarationError
 from flyball.cli import say
 
 if TYPE_CHECKING:
@@ -22,10 +26,29 @@ def session(app: str, home: Path | None, clock: Path | None = None, *, create: b
     Raises:
         DeclarationError: when the app file is broken or contradicts itself.
     """
-    from flyball import runtime
+    if not Path(app).exists() and (os.sep in app or not _importable(app)):
+        # Asked before the libraries are loaded, which takes seconds.
+        raise DeclarationError(
+            "no-such-app",
+            f"There is no folder, file or module {app!r}.",
+            why="An app is a folder with app.py, a Python file, or a module.",
+            next="flyball new NAME makes one that runs.",
+        )
+    with say.err.status("loading the app and its libraries …"):
+        from flyball import runtime
 
-    loaded = runtime.load(app)
+        loaded = runtime.load(app)
     return runtime.open(loaded.app, runtime.Placement(root=loaded.root, home=home, clock=clock, create=create))
+
+
+def _importable(module: str) -> bool:
+    sys.path.insert(0, os.getcwd())
+    try:
+        return importlib.util.find_spec(module.partition(".")[0]) is not None
+    except ValueError:
+        return False
+    finally:
+        del sys.path[0]
 
 
 @contextmanager

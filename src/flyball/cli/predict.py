@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from flyball.cli import opening, options, say
 
@@ -29,4 +30,6 @@ def run(
         say.line(
             f"{found.answered:,} answered by {found.version}, {found.refused:,} refused, {found.repeats:,} repeats: {answers}"
         )
+        for rule, n in sorted(found.by_rule.items()):
+            say.line(f"  {n:,} broke {escape(rule)}")
     return 0

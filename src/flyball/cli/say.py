@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -15,7 +16,7 @@ from rich.table import Table
 from flyball._kernel.errors import FlyballError
 
 # Where nobody's terminal says how wide it is (a pipe, a log), tables get room instead of being folded at 80 columns.
-_WIDTH = None if sys.stdout.isatty() else 160
+_WIDTH = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160
 out = Console(highlight=False, soft_wrap=True, width=_WIDTH)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -47,7 +48,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """A plain table; every cell is escaped unless it is one of our marks."""
     made = Table(box=None, pad_edge=False, header_style="dim")
     for column in columns:
-        made.add_column(column)
+        made.add_column(column, overflow="fold")
     for row in rows:
         made.add_row(*(MARKS.get(str(cell)) or escape(str(cell)) for cell in row))
     out.print(made)
@@ -80,11 +81,11 @@ def bug(problem: BaseException, trace: str, *, as_json: bool) -> None:
     err.print("  [dim]next:  [/]Please report it with the trace above.")
 
 
-def usage(text: str, *, as_json: bool) -> None:
+def usage(text: str, verb: str, *, as_json: bool) -> None:
     """The command line itself was wrong; an empty text: nothing was asked for, and the help was shown."""
     if as_json:
         result({"error": {"code": "usage", "what": text, "next": "flyball --help"}})
     if not text:
         return
     err.print(f"[bold red]Usage[/] {escape(text)}")
-    err.print("  [dim]next:  [/]flyball --help")
+    err.print(f"  [dim]next:  [/]flyball {escape(verb + ' ' if verb else '')}--help")

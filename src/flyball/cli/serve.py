@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from flyball.cli import opening, options, say
 
@@ -12,7 +13,7 @@ from flyball.cli import opening, options, say
 def run(
     app: options.App,
     host: Annotated[str, typer.Option("--host", help="Loopback only, until keys exist.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", help="0 takes a free one and says which.")] = 8741,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one and says which.")] = 8741,
     durability: Annotated[
         str, typer.Option("--durability", help="acknowledged: recorded before it leaves; interval: within 20 ms.")
     ] = "acknowledged",
@@ -40,5 +41,10 @@ def run(
             names = ", ".join(versions.values())
             say.line(f"{say.MARKS['done']} {address} answers with {names}  [dim]POST /predict, GET /openapi.json[/]")
 
-    runtime.serve(session, runtime.Edge(host=host, port=port, durability=durability), ready)
+    runtime.serve(
+        session,
+        runtime.Edge(host=host, port=port, durability=durability),
+        ready,
+        lambda text: say.err.print(escape(text)),
+    )
     return 0

@@ -21,6 +21,7 @@ from flyball.cycle import gather, pipeline, snapshot, steps
 from flyball.cycle.pipeline import Work
 from flyball.cycle.session import Event, Session, Tell, held, silent, still_held
 from flyball.cycle.steps import Done, Failed, Planned
+from flyball.learn import train
 from flyball.learn.model import Model
 from flyball.release import route, version
 
@@ -66,6 +67,8 @@ def apply(session: Session, *, until: datetime | None = None, tell: Tell = silen
         RetryableError: `somebody-else-is-at-it`.
     """
     apps.check(session.app)
+    for model in session.app.models:
+        train.check(model)
     with held(session, LEASE):
         _route(session)  # a crash may have come between a promotion and the file
         files = [said.file for said in gather.gather(session, tell)]

@@ -12,6 +12,7 @@ from flyball.cycle import gather, pipeline, steps
 from flyball.cycle.pipeline import Work
 from flyball.cycle.session import Session, silent
 from flyball.cycle.steps import Done, Pinned, Planned
+from flyball.learn import train
 from flyball.learn.model import Model
 from flyball.release import version
 
@@ -62,6 +63,8 @@ def plan(session: Session) -> Plan:
         DeclarationError: the app contradicts itself, leaks, or reaches code that cannot be followed.
     """
     app = apps.check(session.app)
+    for model in app.models:
+        train.check(model)
     files = [File(source=p.source.name, file=p.file.name, why=p.why) for p in gather.pending(session)]
     models, notes = [], []
     for model in app.models:

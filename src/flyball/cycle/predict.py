@@ -12,7 +12,7 @@ from pathlib import Path
 import polars as pl
 
 from flyball._kernel import ids
-from flyball._kernel.errors import AdapterError, DataError, StateError
+from flyball._kernel.errors import AdapterError, DataError, DeclarationError, StateError
 from flyball._kernel.facts import Fact, Said
 from flyball.cycle import artifacts, causes, snapshot
 from flyball.cycle.session import Event, Session, Tell
@@ -36,6 +36,7 @@ class BatchAnswered(Said, frozen=True, kw_only=True, tag="serve.batch_answered")
     answered: int
     refused: int
     repeats: int
+    by_rule: dict[str, int]
 
 
 def predict(session: Session, name: str | None, questions: Path, answers: Path, tell: Tell) -> BatchAnswered:
@@ -44,8 +45,16 @@ def predict(session: Session, name: str | None, questions: Path, answers: Path, 
     Raises:
         StateError: `nothing-released`, `features-changed`.
         DataError: `file-unreadable`, `column-missing`.
+        DeclarationError: `answers-are-parquet`.
         AdapterError: `answers-unwritable`.
     """
+    if answers.suffix != ".parquet":
+        raise DeclarationError(
+            "answers-are-parquet",
+            f"{answers} is not named like a Parquet file.",
+            why="Answers are written as Parquet, which keeps their types.",
+            next=f"Write to {answers.with_suffix('.parquet')}.",
+        )
     model = session.app.model(name)
     manifest = _champion(session, model)
     causes.same_features(model, manifest.version, manifest.causes["examples"], manifest.commit)
@@ -69,6 +78,7 @@ def predict(session: Session, name: str | None, questions: Path, answers: Path, 
         answered=rows.height,
         refused=sifted.bad.height,
         repeats=sifted.repeats,
+        by_rule=quarantine.by_rule(sifted.bad),
     )
     session.facts.append([Fact(session.app.name, model.name, said)])
     return said
@@ -120,7 +130,10 @@ def _read(model: Model, path: Path) -> pl.DataFrame:
                 frame = pl.read_ndjson(path)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise DataError(
-            "file-unreadable", f"{path} cannot be read.", why=str(error), next="Give Parquet, CSV or JSON lines."
+            "file-unreadable",
+            f"{path} {'cannot be read' if path.exists() else 'does not exist'}.",
+            why=str(error),
+            next="Give a file that is there: Parquet, CSV or JSON lines.",
         ) from error
     needed = {c.name for c in spec.request if not c.nullable}
     required = needed | model.features.reads(model.question) | {model.asked.column.name}

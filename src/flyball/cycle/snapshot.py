@@ -105,6 +105,6 @@ def greatest(session: Session, model: Model, batches: Mapping[str, int]) -> date
             f"The table {name} holds no row.",
             where=model.place,
             why="There is nothing to learn from.",
-            next="Look at what its source yields: flyball plan shows its files.",
+            next="Look at what became of its rows: flyball status counts accepted and quarantined ones, and by which rule.",
         )
     return cutoff + MICROSECOND

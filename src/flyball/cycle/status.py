@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -11,6 +11,7 @@ from flyball.cycle import gather
 from flyball.cycle.session import Session
 from flyball.data.ingest import Ingested
 from flyball.release import version
+from flyball.serve.journal import Recovery, Segment
 
 
 class Table(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,7 +46,13 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class JournalStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """What the segments that are over account for."""
+    """What became of the answers.
+
+    Attributes:
+        recorded: also by servers that run now.
+        refused: answers that could not be written, whose callers were told so.
+        unknown: answers that died with their process, at most.
+    """
 
     recorded: int
     refused: int
@@ -74,7 +81,7 @@ def status(session: Session) -> Status:
         tables=_tables([said for source in session.app.sources for said in gather.ingested(session, source.name)]),
         models=[_model(session, name) for name in session.models],
         journal=JournalStatus(
-            recorded=sum(a.recorded for a in accounts),
+            recorded=sum(a.recorded for a in accounts) + _recorded_since(session, accounts),
             refused=sum(a.refused for a in accounts),
             unknown=sum(a.unknown for a in accounts),
         ),
@@ -130,3 +137,14 @@ def _cutoff(session: Session, row: version.Row) -> str:
         return version.read(session.app.name, row, session.blobs, session.signer).snapshot.cutoff.isoformat()
     except StateError as problem:
         return problem.code
+
+
+def _recorded_since(session: Session, accounts: Sequence[Recovery]) -> int:
+    """Answers in segments that are being written: those after the last number that is accounted for."""
+    last: dict[str, int] = {}
+    for account in accounts:
+        segment = Segment.parse(account.segment)
+        if segment is not None:
+            end = segment.first + account.recorded + account.refused + account.unknown - 1
+            last[segment.process] = max(last.get(segment.process, 0), end)
+    return sum(1 for _ in session.journal.read(last))

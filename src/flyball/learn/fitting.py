@@ -154,7 +154,7 @@ def cut(examples: Examples, bounds: Bounds) -> Spans:
         if found.all() or not found.any():
             raise DataError(
                 "one-class-only",
-                f"All {len(found):,} outcomes of the {name} span are {bool(found[0])}.",
+                f"All {len(found):,} outcomes of the {searching.NAMES[name]} span are {bool(found[0])}.",
                 why="What never differs can be neither learned nor ranked.",
                 next="Ingest more history, or declare a longer span: split=fb.by_time(days(60)).",
             )

@@ -85,6 +85,10 @@ class Spans:
     test: np.ndarray
 
 
+NAMES = {"explore": "training", "validation": "validation", "test": "test"}
+"""What a person calls them."""
+
+
 def spans(asked: pl.Series, settled: pl.Series, bounds: Bounds) -> Spans:
     """Cut the examples at `bounds`.
 
@@ -101,9 +105,10 @@ def spans(asked: pl.Series, settled: pl.Series, bounds: Bounds) -> Spans:
         if not getattr(found, name).any():
             raise DataError(
                 "too-little-history",
-                f"No settled question falls into the {name} span.",
-                why=f"Questions: {asked.min()!s} to {asked.max()!s}; validation from {bounds.validation}, "
-                f"test from {bounds.test} to {bounds.end}.",
-                next="Ingest more history, or declare a shorter span: split=by_time(days(7)).",
+                f"No settled question falls into the {NAMES[name]} span.",
+                why=f"Questions were asked from {asked.min()!s:.10} to {asked.max()!s:.10}; trials are compared on those from "
+                f"{bounds.validation:%Y-%m-%d}, gates are judged on those from {bounds.test:%Y-%m-%d} to "
+                f"{bounds.end:%Y-%m-%d}, and what comes before trains.",
+                next="Ingest more history, or declare a shorter span: split=fb.by_time(days(7)).",
             )
     return found

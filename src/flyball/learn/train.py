@@ -8,11 +8,13 @@ Everything random starts from one seed, and threads never change the result, so 
 from __future__ import annotations
 
 import inspect
+import traceback
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import polars as pl
+from sklearn.base import is_classifier, is_regressor
 from sklearn.compose import ColumnTransformer
 from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.impute import SimpleImputer
@@ -20,9 +22,11 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
+from flyball._kernel.errors import DeclarationError
+from flyball._kernel.place import Place
 from flyball.learn import encode
 from flyball.learn.features.declare import Output
-from flyball.learn.model import Model
+from flyball.learn.model import Model, classifies
 from flyball.learn.search import SEED
 
 REPEATABLE: Mapping[str, Any] = {
@@ -45,7 +49,7 @@ def encoder(frame: pl.DataFrame, outputs: tuple[Output, ...]) -> encode.Encoder:
 
 def declared(model: Model, knobs: Mapping[str, float]) -> Any:
     """The declared estimator, unfitted, with knobs applied and its randomness tied down."""
-    estimator = model.build(model.knobs(**knobs)) if inspect.signature(model.build).parameters else model.build()
+    estimator = _built(model, knobs)
     open_ = estimator.get_params(deep=False)
     takes_any = type(estimator).__module__.startswith("lightgbm")
     chosen = {
@@ -55,6 +59,40 @@ def declared(model: Model, knobs: Mapping[str, float]) -> Any:
         # Written into the booster's own text: left to the machine, the same training would give other bytes elsewhere.
         chosen["n_jobs"] = 2
     return estimator.set_params(**chosen)
+
+
+def _built(model: Model, knobs: Mapping[str, float]) -> Any:
+    """What the model function returns.
+
+    Raises:
+        DeclarationError: `model-function-failed`, with the user's line; `estimator-of-other-kind`.
+    """
+    try:
+        estimator = model.build(model.knobs(**knobs)) if inspect.signature(model.build).parameters else model.build()
+    except Exception as error:
+        mine = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == model.build.__code__.co_filename]
+        raise DeclarationError(
+            "model-function-failed",
+            f"The function of the model {model.name!r} failed: {type(error).__name__}: {error}",
+            where=Place(mine[-1].filename, mine[-1].lineno or 0) if mine else model.place,
+            why=f"It was called with {', '.join(f'{n}={v:g}' for n, v in knobs.items()) or 'no knobs'}.",
+            next="Mend that line, then run the same command again.",
+        ) from error
+    wanted = "classifier" if classifies(model) else "regressor"
+    if not hasattr(estimator, "fit") or not (is_classifier if classifies(model) else is_regressor)(estimator):
+        raise DeclarationError(
+            "estimator-of-other-kind",
+            f"The model {model.name!r} predicts {model.predicts}, and {type(estimator).__name__} is no {wanted}.",
+            where=model.place,
+            why=f"A {'Boolean is classified' if classifies(model) else 'number is estimated'}.",
+            next=f"Return a {wanted}, such as {'LGBMClassifier' if classifies(model) else 'LGBMRegressor'}.",
+        )
+    return estimator
+
+
+def check(model: Model) -> None:
+    """Build the estimator with the knobs that are tried first, so that `plan` finds what `apply` would stumble over."""
+    _built(model, {name: range_.start for name, (_, range_) in model.knobs.ranges.items()})
 
 
 def baseline(*, classifies: bool) -> Any:

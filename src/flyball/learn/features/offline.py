@@ -143,6 +143,11 @@ def _one(feature: Latest | Window, points: pl.DataFrame, questions: pl.DataFrame
     return _window(feature, points, rows) if isinstance(feature, Window) else _latest(feature, points, rows, spec)
 
 
+def _by(frame: pl.DataFrame, first: str, *then: str | pl.Expr) -> pl.DataFrame:
+    """Sorted; as it is where it is sorted already, as a table that is read in the order of its batches often is."""
+    return frame if not then and frame[first].is_sorted() else frame.sort(first, *then)
+
+
 def _before(points: pl.DataFrame, steps: pl.DataFrame) -> pl.DataFrame:
     """For each point the last of its entity's steps strictly before `_at`; both are sorted by `_at`."""
     return points.join_asof(
@@ -180,7 +185,7 @@ def _window(window: Window, points: pl.DataFrame, rows: pl.DataFrame) -> pl.Data
 
 def _running(events: pl.DataFrame) -> pl.DataFrame:
     """Running count and total of each entity, sorted by `_at`."""
-    return events.sort("_at").select(
+    return _by(events, "_at").select(
         "_at",
         "_entity",
         _count=pl.col("_n").cum_sum().over("_entity"),
@@ -223,7 +228,8 @@ def _latest(latest: Latest, points: pl.DataFrame, rows: pl.DataFrame, spec: Spec
     rows = rows.with_columns(_closed=_closed(rows)).filter(pl.col("_entity").is_not_null())
     # Within one event time and batch only a key can decide, and often the key is just the entity and the event time.
     ties = [] if set(spec.key) <= {latest.by.table, spec.event_time} else spec.key
-    rows = rows.sort("_known", "_batch", *(meaning.comparable(k, rows.schema[k]) for k in ties))
+    batches = [] if rows["_batch"].min() == rows["_batch"].max() else ["_batch"]
+    rows = _by(rows, "_known", *batches, *(meaning.comparable(k, rows.schema[k]) for k in ties))
     rows = rows.with_columns(_rank=pl.col("_event").rank("ordinal").cast(pl.Int64) - 1)
     ranked = rows if rows["_rank"].is_sorted() else rows.sort("_rank")
     best = _best(points, rows.filter(~pl.col("_closed")), ranked["_chain"])

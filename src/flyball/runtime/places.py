@@ -1,0 +1,153 @@
+"""Opening: the places of an app, by its placement. The only file that knows which adapter stands behind which port."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+from flyball._kernel import ids
+from flyball._kernel.errors import StateError
+from flyball._kernel.facts import signed_part
+from flyball._kernel.ports import Clock
+from flyball.adapters.embedded.blobs import FileBlobs
+from flyball.adapters.embedded.clock import SteppedClock, SystemClock
+from flyball.adapters.embedded.commit import commit
+from flyball.adapters.embedded.facts import SqlFacts
+from flyball.adapters.embedded.journal import SqliteJournal
+from flyball.adapters.embedded.keys import FileSigner
+from flyball.adapters.embedded.lease import SqlLease
+from flyball.adapters.embedded.online import SqlOnline
+from flyball.adapters.embedded.routes import FileRoutes
+from flyball.adapters.embedded.sources import FileReader
+from flyball.adapters.embedded.tables import DeltaTables
+from flyball.adapters.memory.blobs import MemoryBlobs
+from flyball.adapters.memory.facts import MemoryFacts
+from flyball.adapters.memory.journal import MemoryJournal
+from flyball.adapters.memory.keys import MemorySigner
+from flyball.adapters.memory.lease import MemoryLease
+from flyball.adapters.memory.online import MemoryOnline
+from flyball.adapters.memory.routes import MemoryRoutes
+from flyball.adapters.memory.tables import MemoryTables
+from flyball.app import App
+from flyball.cycle import account, gather, steps
+from flyball.cycle.session import Session
+from flyball.release import version
+
+PROJECTIONS = (
+    account.ACCOUNTS,
+    gather.COMPLETE,
+    gather.INGESTED,
+    gather.SEEN,
+    steps.DONE,
+    steps.LAST,
+    steps.PINS,
+    version.CHAMPIONS,
+    version.VERSIONS,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where an app runs.
+
+    Attributes:
+        root: the folder that the app's sources are relative to.
+        home: where state lies; `.flyball` in the root by default.
+        key: the signing key's file, outside the home; by default FLYBALL_KEY, else flyball/signing.pem in the user's
+            configuration folder.
+        clock: rehearsal only: the file that the time is read from.
+        create: False opens only what is there: a home that does not exist yet is read as an empty one, and not made.
+    """
+
+    root: Path
+    home: Path | None = None
+    key: Path | None = None
+    clock: Path | None = None
+    create: bool = True
+
+
+def open(app: App, placement: Placement) -> Session:  # noqa: A001 - fb.open, as in io.open
+    """Open an app's places.
+
+    Raises:
+        StateError, AdapterError: what is stored cannot be used; see docs/reference/errors.md.
+    """
+    home = placement.home or placement.root / ".flyball"
+    clock: Clock = SteppedClock(placement.clock) if placement.clock is not None else SystemClock()
+    facts = home / "facts.sqlite"
+    if not placement.create and not facts.exists():
+        return _nothing_yet(app, home, clock)
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    signer = _signer(placement.key or _key(), facts)
+    log = SqlFacts(facts, clock, signer, PROJECTIONS)
+    _signed_by_us(log, signer, placement.key or _key())
+    return Session(
+        app=app,
+        home=home,
+        clock=clock,
+        facts=log,
+        blobs=FileBlobs(home / "artifacts"),
+        lease=SqlLease(facts, clock),
+        signer=signer,
+        tables=DeltaTables(home / "tables"),
+        online=SqlOnline(home / "online.sqlite"),
+        reader=FileReader(),
+        routes=FileRoutes(home / "route.json"),
+        journals=lambda settings: SqliteJournal(home / "journal", clock, settings),
+        commit=lambda: commit(placement.root),
+        holder=f"{socket.gethostname()}:{os.getpid()}:{ids.uuid7(SystemClock().now())[-12:]}",
+    )
+
+
+def _signer(key: Path, facts: Path) -> FileSigner:
+    """The key, which is made only for a home that is made with it: another could never prove what was signed before."""
+    if facts.exists() and not key.exists():
+        raise StateError(
+            "key-missing",
+            f"There is no signing key at {key}.",
+            why=f"{facts.parent} was signed by a key, and a new one could not prove what is recorded there.",
+            next="Restore the key, or say where it is: FLYBALL_KEY=/path/to/signing.pem",
+        )
+    return FileSigner(key)
+
+
+def _signed_by_us(log: SqlFacts, signer: FileSigner, key: Path) -> None:
+    head = log.head()
+    if head.tx and not signer.verify(signed_part(head.tx, head.hash, head.trace), head.signature):
+        raise StateError(
+            "signed-by-another-key",
+            f"This home was not signed by the key {key}.",
+            why="Its history ends in a signature that is another key's, or that was changed.",
+            next="Say which key it is: FLYBALL_KEY=/path/to/signing.pem. If it is this one, the history was tampered with.",
+        )
+
+
+def _nothing_yet(app: App, home: Path, clock: Clock) -> Session:
+    """A home that was never made, read as an empty one: looking at a plan must leave nothing behind."""
+    signer = MemorySigner()
+    return Session(
+        app=app,
+        home=home,
+        clock=clock,
+        facts=MemoryFacts(clock, signer, PROJECTIONS),
+        blobs=MemoryBlobs(),
+        lease=MemoryLease(clock),
+        signer=signer,
+        tables=MemoryTables(),
+        online=MemoryOnline(),
+        reader=FileReader(),
+        routes=MemoryRoutes(),
+        journals=lambda settings: MemoryJournal(clock, settings),
+        commit=lambda: "",
+        holder="nobody",
+    )
+
+
+def _key() -> Path:
+    named = os.environ.get("FLYBALL_KEY")
+    if named:
+        return Path(named)
+    folder = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
+    return Path(folder) / "flyball" / "signing.pem"
