@@ -56,6 +56,9 @@ class Lookup:
                 case Latest() | Window():
                     self._asks.append(_ask(feature, question, store))
 
+        # A view is a transaction; a model that reads the request alone pays for none.
+        self._looks = bool(features.tables())
+
     def __call__(self, request: Request, asked: datetime) -> list[object]:
         """The values of all features, in the order of `names`.
 
@@ -69,6 +72,8 @@ class Lookup:
         at = clock.micros(asked)
         own = online.packed(meaning.scalar(request.get(k)) for k in self._key)
         computed = self._computed(request) if self._computed is not None else ()
+        if not self._looks:
+            return [request.get(ask) if isinstance(ask, str) else computed[ask] for ask in self._asks]  # type: ignore[index]
         values: list[object] = []
         with self._store.view() as view:
             for ask in self._asks:
