@@ -9,9 +9,6 @@ from flyball.learn import encode
 from flyball.learn.export import predictor
 from flyball.release.version import Manifest
 
-ENCODER = "encoder.json"
-"""The artifact that every version encodes requests with."""
-
 
 def load_predictor(session: Session, manifest: Manifest) -> predictor.Predictor:
     """The predictor that was chosen for a version, over its verified artifacts."""
@@ -22,4 +19,4 @@ def load_predictor(session: Session, manifest: Manifest) -> predictor.Predictor:
 
 def load_encoder(session: Session, manifest: Manifest) -> encode.Encoder:
     """The encoder of a version."""
-    return encode.from_bytes(session.blobs.get(manifest.artifacts[ENCODER]))
+    return encode.from_bytes(session.blobs.get(manifest.artifacts[encode.ARTIFACT]))

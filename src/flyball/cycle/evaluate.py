@@ -67,7 +67,7 @@ def evaluate(session: Session, name: str | None, train_until: datetime, test_unt
     rows = tested.held_out(
         model.name,
         examples,
-        (encode.from_bytes(made[fitting.ENCODER]), fitting.read_scores(made[fitting.SCORES])),
+        (encode.from_bytes(made[encode.ARTIFACT]), fitting.read_scores(made[fitting.SCORES])),
         bounds,
         tested.slices(model),
     )

@@ -78,7 +78,7 @@ def _made(work: Work, manifest: Manifest) -> Iterator[tuple[str, Mapping[str, by
     made = fitting.train_all(model, manifest.knobs, examples, work.bounds(examples))
     yield "train", made
     work.say("evaluate", "on the held-out rows")
-    trained = encode.from_bytes(made[fitting.ENCODER]), fitting.read_scores(made[fitting.SCORES])
+    trained = encode.from_bytes(made[encode.ARTIFACT]), fitting.read_scores(made[fitting.SCORES])
     rows = tested.held_out(model.name, examples, trained, work.bounds(examples), tested.slices(model))
     yield "evaluate", {"evaluation": pipeline.evaluation(rows)}
 

@@ -9,7 +9,6 @@ from datetime import datetime
 import numpy as np
 import polars as pl
 
-from flyball.cycle import artifacts
 from flyball.cycle.session import Session
 from flyball.cycle.steps import Done
 from flyball.data import contract
@@ -55,7 +54,7 @@ def tested(session: Session, model: Model, done: Dones, cutoff: datetime, column
     examples = load_examples(session, done)
     bounds = fitting.bounds_of(examples, cutoff, session.app.search.split)
     trained = done["train"].outputs
-    encoder = encode.from_bytes(session.blobs.get(trained[artifacts.ENCODER]))
+    encoder = encode.from_bytes(session.blobs.get(trained[encode.ARTIFACT]))
     scores = fitting.read_scores(session.blobs.get(trained[fitting.SCORES]))
     return held_out(model.name, examples, (encoder, scores), bounds, columns)
 

@@ -28,6 +28,9 @@ Matrix = npt.NDArray[np.float32]
 Kind = Literal["category", "number"]
 Reads = Literal["text", "integer", "number"]
 
+ARTIFACT = "encoder.json"
+"""The name under which every version keeps its encoder."""
+
 UNSEEN = -1.0
 """The code of a category that training never saw."""
 

@@ -23,8 +23,8 @@ from flyball._kernel import facts
 from flyball._kernel.conditions import Measurement
 from flyball._kernel.durations import hours
 from flyball._kernel.errors import DataError
+from flyball.learn import encode, metrics, train
 from flyball.learn import explore as exploring
-from flyball.learn import metrics, train
 from flyball.learn import model as models
 from flyball.learn import search as searching
 from flyball.learn.examples import Examples
@@ -37,8 +37,8 @@ from flyball.learn.search import Bounds, ByTime, Search, Spans
 RIVALS = ("linear", "baseline")
 """Trained beside every model, on the same rows; their artifacts are named `linear/...` and `baseline/...`."""
 
-ENCODER, SCORES, OFFERS = "encoder.json", "scores.npy", "offers.json"
-"""Artifacts: the encoder; the test rows' scores, (models, rows), the declared model first; what was packed, and what not."""
+SCORES, OFFERS = "scores.npy", "offers.json"
+"""Artifacts: the test rows' scores, (models, rows), the declared model first; what was packed, and what not."""
 
 SETTLED_ENOUGH = 100
 """Questions that are enough to measure how long outcomes take."""
@@ -84,7 +84,7 @@ def train_all(model: Model, knobs: Mapping[str, float], examples: Examples, boun
         "linear/": train.linear(outputs, classifies=binary),
         "baseline/": train.baseline(classifies=binary),
     }
-    made: dict[str, bytes] = {ENCODER: encoder.to_bytes()}
+    made: dict[str, bytes] = {encode.ARTIFACT: encoder.to_bytes()}
     scores = []
     for prefix, estimator in estimators.items():
         fitted = train.fit(estimator, rows, labels[spans.fit])
