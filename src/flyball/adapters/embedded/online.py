@@ -215,7 +215,7 @@ def _stored(value: int | bytes | None) -> int | bytes | str | None:
 
 
 def _connect(place: Path, patience: float) -> sqlite3.Connection:
-    connection = sqlite3.connect(place, patience, isolation_level=None, check_same_thread=False)
+    connection = sqlite3.connect(place, timeout=patience, isolation_level=None, check_same_thread=False)
     end = perf_counter() + patience
     while True:
         # Where several processes open a new file at once, SQLite refuses the switch at once instead of waiting for it.
