@@ -32,6 +32,14 @@ PATIENCE: Final = 10.0
 """Seconds that a transaction waits for another process's before it fails."""
 
 
+class Connection(sqlite3.Connection):
+    """Closes with the thread or the store that it belongs to; Python from 3.13 on warns of one that is merely dropped."""
+
+    def __del__(self) -> None:
+        with suppress(sqlite3.Error):  # one that was never opened cannot be closed
+            self.close()
+
+
 class Database:
     """A database at the format of this release.
 
@@ -51,7 +59,9 @@ class Database:
         sqlite = url.get_backend_name() == "sqlite"
         if sqlite:
             self._create()
-        self._engine = sa.create_engine(url, connect_args={"timeout": patience} if sqlite else {})
+        self._engine = sa.create_engine(
+            url, connect_args={"timeout": patience, "factory": Connection} if sqlite else {}
+        )
         if sqlite:
             event.listen(self._engine, "connect", self._prepare)
             event.listen(self._engine, "begin", _begin)

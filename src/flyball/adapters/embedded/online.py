@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Any, Final
 
 from flyball._kernel.errors import AdapterError, RetryableError, StateError
+from flyball.adapters.embedded.database import Connection
 from flyball.learn.features import online
 from flyball.learn.features.online import Change, EntityValue, Version
 
@@ -215,7 +216,9 @@ def _stored(value: int | bytes | None) -> int | bytes | str | None:
 
 
 def _connect(place: Path, patience: float) -> sqlite3.Connection:
-    connection = sqlite3.connect(place, timeout=patience, isolation_level=None, check_same_thread=False)
+    connection = sqlite3.connect(
+        place, timeout=patience, isolation_level=None, check_same_thread=False, factory=Connection
+    )
     end = perf_counter() + patience
     while True:
         # Where several processes open a new file at once, SQLite refuses the switch at once instead of waiting for it.
