@@ -16,7 +16,7 @@ from flyball.data import contract
 from flyball.learn import encode
 from flyball.learn.features import lookup
 from flyball.learn.model import Model
-from flyball.release import route, version
+from flyball.release import route
 from flyball.release.route import Answering
 from flyball.serve import protocol
 from flyball.serve.plan import Plan
@@ -50,12 +50,7 @@ def plan_of(session: Session, model: Model, answering: Answering) -> Plan:
         StateError: `features-changed` when the app file no longer declares what the version was trained on;
             `signature-broken`, `artifact-changed`, `hostile-model` when what is stored cannot be trusted.
     """
-    manifest = version.read(
-        session.app.name,
-        version.find(session.facts, session.app.name, answering.champion),
-        session.blobs,
-        session.signer,
-    )
+    manifest = artifacts.load_manifest(session, answering.champion)
     causes.same_features(model, manifest.version, manifest.causes["examples"], manifest.commit)
     spec = contract.spec(model.question)
     reads = model.features.reads(model.question) | {model.asked.column.name}

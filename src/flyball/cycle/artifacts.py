@@ -7,7 +7,18 @@ import msgspec
 from flyball.cycle.session import Session
 from flyball.learn import encode
 from flyball.learn.export import predictor
+from flyball.release import version
 from flyball.release.version import Manifest
+
+
+def load_manifest(session: Session, name: str) -> Manifest:
+    """The manifest of a version by its name, with its signature checked.
+
+    Raises:
+        StateError: `no-such-version`, `signature-broken`.
+    """
+    row = version.find(session.facts, session.app.name, name)
+    return version.read(session.app.name, row, session.blobs, session.signer)
 
 
 def load_predictor(session: Session, manifest: Manifest) -> predictor.Predictor:

@@ -186,7 +186,7 @@ def _gate_causes(work: Work, done: Mapping[str, Done]) -> Mapping[str, object]:
 def _gates(work: Work, done: Mapping[str, Done]) -> Ran:
     session, app = work.session, work.session.app
     found = tested.tested(session, work.model, done, work.pinned.cutoff, gates.columns(app.gates))
-    manifest = _manifest(work, done["register"].outputs["version"])
+    manifest = artifacts.load_manifest(session, done["register"].outputs["version"])
     judged = gates.judge_all(
         app.gates,
         found.held_out,
@@ -225,7 +225,7 @@ def _champion(work: Work, done: Mapping[str, Done]) -> np.ndarray | str | None:
     name, _ = _rival(work, done)
     if not name:
         return None
-    manifest = _manifest(work, name)
+    manifest = artifacts.load_manifest(session, name)
     examples = tested.load_examples(session, done)
     bounds = work.bounds(examples)
     test = fitting.cut(examples, bounds).test
@@ -281,11 +281,6 @@ def _subject(work: Work, manifest: Manifest, measured: Evaluation, judged: gates
         params=manifest.knobs,
         measured=judged.measured,
     )
-
-
-def _manifest(work: Work, name: str) -> Manifest:
-    row = version.find(work.session.facts, work.about[0], name)
-    return version.read(work.about[0], row, work.session.blobs, work.session.signer)
 
 
 def _nothing(_: Work, __: Mapping[str, Done]) -> Mapping[str, object]:

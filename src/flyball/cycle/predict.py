@@ -113,8 +113,7 @@ def _champion(session: Session, model: Model) -> Manifest:
             why="A file is answered by the version that answers everybody.",
             next="flyball apply",
         )
-    row = version.find(session.facts, session.app.name, now.version)
-    return version.read(session.app.name, row, session.blobs, session.signer)
+    return artifacts.load_manifest(session, now.version)
 
 
 def _read(model: Model, path: Path) -> pl.DataFrame:

@@ -13,13 +13,12 @@ import msgspec
 
 from flyball._kernel import fingerprint, history, ids
 from flyball._kernel.errors import StateError
-from flyball.cycle import pipeline, snapshot, tested
+from flyball.cycle import artifacts, pipeline, snapshot, tested
 from flyball.cycle.pipeline import Work
 from flyball.cycle.session import Session, Tell, silent
 from flyball.cycle.steps import Pinned
 from flyball.learn import encode, fitting
 from flyball.learn import examples as building
-from flyball.release import version
 from flyball.release.version import Manifest
 
 MADE = ("examples", "train", "evaluate")
@@ -49,8 +48,7 @@ def reproduce(session: Session, name: str, tell: Tell = silent) -> Reproduction:
     Raises:
         StateError: `no-such-version`, `signature-broken`, `history-truncated`.
     """
-    row = version.find(session.facts, session.app.name, name)
-    manifest = version.read(session.app.name, row, session.blobs, session.signer)
+    manifest = artifacts.load_manifest(session, name)
     history.holds(session.facts, manifest.head)
     model = session.app.model(manifest.model)
     pin = Pinned(batches=manifest.snapshot.batches, cutoff=manifest.snapshot.cutoff, reason="reproduce")
