@@ -31,7 +31,7 @@ from flyball.cycle.gather import SourceComplete
 from flyball.cycle.session import Session
 from flyball.data import contract, dataset, ingest
 from flyball.data.source import Source
-from flyball.release import version
+from flyball.release import rollout, version
 
 START = datetime(2013, 1, 1, tzinfo=UTC)
 
@@ -68,7 +68,7 @@ class World:
 
     def __init__(self) -> None:
         self.clock = VirtualClock(START + timedelta(days=100))
-        projections = (gather.COMPLETE, gather.INGESTED, gather.SEEN, steps.PINS, version.CHAMPIONS, version.VERSIONS)
+        projections = (gather.COMPLETE, gather.INGESTED, gather.SEEN, steps.PINS, rollout.ROLLOUTS, version.VERSIONS)
         self.facts = MemoryFacts(self.clock, MemorySigner(), projections)
         self.tables = MemoryTables()
 

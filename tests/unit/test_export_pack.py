@@ -6,6 +6,7 @@ import hashlib
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -223,15 +224,15 @@ def test_graphs_within_nodes_are_not_shipped() -> None:
 
 
 def test_fastest_takes_the_same_bits_first(packed: pack.Packed) -> None:
-    choice = pack.fastest(packed, TEST[:8])
+    choice = pack.fastest(packed, TEST[:8], time.monotonic)
     assert (choice.kind, choice.exact, set(choice.row_us)) == ("lightgbm", True, {"lightgbm"})
     fitted = pack.pack(linear().fit(TRAIN, Y), TEST)
-    assert pack.fastest(fitted, TEST[:3]).kind == "sklearn"
-    near = pack.fastest(fitted, TEST[:3], within=parity.TOLERANCE)
+    assert pack.fastest(fitted, TEST[:3], time.monotonic).kind == "sklearn"
+    near = pack.fastest(fitted, TEST[:3], time.monotonic, within=parity.TOLERANCE)
     assert (near.kind, near.exact, set(near.row_us)) == ("onnx", False, {"sklearn", "onnx"})
     assert near.row_us["onnx"] < near.row_us["sklearn"]
     only = pack.Packed(artifacts=fitted.artifacts, offers=fitted.offers[1:])
-    assert pack.fastest(only, TEST[:3]).kind == "onnx"
+    assert pack.fastest(only, TEST[:3], time.monotonic).kind == "onnx"
 
 
 def test_many_threads_share_one_predictor(packed: pack.Packed) -> None:

@@ -15,9 +15,10 @@ from flyball.adapters.memory.blobs import MemoryBlobs
 from flyball.adapters.memory.clock import VirtualClock
 from flyball.adapters.memory.facts import MemoryFacts
 from flyball.adapters.memory.keys import MemorySigner
-from flyball.release import route, version
+from flyball.release import rollout, route, version
+from flyball.release.rollout import Promoted, Rollout
 from flyball.release.route import Answering, Route
-from flyball.release.version import Judged, Manifest, Promoted, Registered, Signed, Snapshot
+from flyball.release.version import Judged, Manifest, Registered, Signed, Snapshot
 
 NOON = datetime(2013, 7, 1, 12, tzinfo=UTC)
 VERDICT = Verdict(
@@ -45,7 +46,7 @@ class Kept:
 
 @pytest.fixture
 def log() -> MemoryFacts:
-    return MemoryFacts(VirtualClock(NOON), MemorySigner(), (version.VERSIONS, version.CHAMPIONS))
+    return MemoryFacts(VirtualClock(NOON), MemorySigner(), (version.VERSIONS, rollout.ROLLOUTS))
 
 
 def register(log: MemoryFacts, name: str, *, app: str = "flights", model: str = "lateness") -> None:
@@ -70,7 +71,7 @@ def manifest(**changed: object) -> Manifest:
         causes={"train": {"estimator": "c" * 64}},
         artifacts={"model.txt": "a" * 64},
         predictor="lightgbm",
-        head=facts.START,
+        head=facts.START.anchor(),
         environment={"polars": "2.1.0"},
     )
     return msgspec.structs.replace(made, **changed)
@@ -166,13 +167,12 @@ def test_a_verdict_is_kept_beside_its_version(log: MemoryFacts) -> None:
 
 
 def test_the_champion_is_whom_was_promoted_last(log: MemoryFacts) -> None:
-    assert version.champion(log, "flights", "lateness") is None
+    assert rollout.now(log, "flights", "lateness") == Rollout()
     promote(log, "lateness-1", "", 1)
     promote(log, "lateness-2", "lateness-1", 2)
-    now = version.champion(log, "flights", "lateness")
-    assert now is not None
-    assert (now.version, now.previous, now.epoch, now.since) == ("lateness-2", "lateness-1", 2, NOON)
-    assert version.champion(log, "flights", "price") is None
+    now = rollout.now(log, "flights", "lateness")
+    assert (now.champion, now.previous, now.epoch, now.since) == ("lateness-2", "lateness-1", 2, NOON)
+    assert rollout.now(log, "flights", "price") == Rollout()
 
 
 def test_a_version_is_found_by_name_alone(log: MemoryFacts) -> None:
@@ -198,9 +198,9 @@ def test_state_is_the_fold_of_the_facts_and_nothing_else(log: MemoryFacts) -> No
     register(log, "lateness-1")
     log.append([Fact("flights", "lateness", Judged(version="lateness-1", decision="held", verdicts=[VERDICT]))])
     promote(log, "lateness-1", "", 1)
-    before = (version.versions(log, "flights", "lateness"), version.champion(log, "flights", "lateness"))
+    before = (version.versions(log, "flights", "lateness"), rollout.now(log, "flights", "lateness"))
     log.rebuild()
-    assert (version.versions(log, "flights", "lateness"), version.champion(log, "flights", "lateness")) == before
+    assert (version.versions(log, "flights", "lateness"), rollout.now(log, "flights", "lateness")) == before
 
 
 def test_the_route_is_what_the_facts_say(log: MemoryFacts) -> None:
@@ -216,6 +216,7 @@ def test_the_route_is_what_the_facts_say(log: MemoryFacts) -> None:
 def test_the_route_names_the_first_fallback(log: MemoryFacts) -> None:
     register(log, "lateness-1")
     register(log, "lateness-2")
+    promote(log, "lateness-1", "", 6)
     promote(log, "lateness-2", "lateness-1", 7)
     found = route.derive(log, "flights", ("lateness",)).models["lateness"]
     assert (found.epoch, found.champion, found.previous) == (7, "lateness-2", "lateness-1")

@@ -62,13 +62,22 @@ class Stored(msgspec.Struct, frozen=True, kw_only=True):
     measured: bytes
 
 
-class Head(msgspec.Struct, frozen=True, kw_only=True):
-    """The end of the chain: the last transaction, its hash, the trace up to it, and the signature over both."""
+class Anchor(msgspec.Struct, frozen=True, kw_only=True):
+    """A point of the history, to be copied elsewhere: the last transaction, and the trace of all that was said up to it."""
 
     tx: int
-    hash: str
     trace: str
+
+
+class Head(Anchor, frozen=True, kw_only=True):
+    """The end of the chain: an anchor with the hash over every stored byte, and the signature over all three."""
+
+    hash: str
     signature: str
+
+    def anchor(self) -> Anchor:
+        """What another run of the same decisions would repeat of it: nothing that was measured."""
+        return Anchor(tx=self.tx, trace=self.trace)
 
 
 START = Head(tx=0, hash=GENESIS, trace=GENESIS, signature="")

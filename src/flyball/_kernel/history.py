@@ -3,7 +3,7 @@
 The **end** of a log is what the next transaction follows: its head, its time, its last sequence number. `extend` says
 what comes next, `fold` which rows change, `walk` whether a stored history still is what was once signed.
 
-An **anchor** is a head that was copied elsewhere (a version manifest, a journal segment). From inside, a log that lost
+An **anchor** is a point that was copied elsewhere (a version manifest, a journal segment). From inside, a log that lost
 its newest transactions looks like a younger one; only an anchor shows it, and `holds` asks it.
 
 Nothing here reads or writes: adapters carry the bytes.
@@ -20,7 +20,7 @@ import msgspec
 from flyball._kernel import facts, fingerprint
 from flyball._kernel.clock import EPOCH
 from flyball._kernel.errors import Bug, StateError
-from flyball._kernel.facts import Fact, Head, Projection, Stored
+from flyball._kernel.facts import Anchor, Fact, Head, Projection, Stored
 from flyball._kernel.ports import Facts, Signer
 
 _RESTORE = "restore the newest backup whose `verify` holds; the versions and predictions after it are not proven"
@@ -221,15 +221,15 @@ def agrees(
         )
 
 
-def holds(log: Facts, *anchors: Head) -> None:
-    """Refuse a history that no longer contains a head which was copied elsewhere.
+def holds(log: Facts, *anchors: Anchor) -> None:
+    """Refuse a history that no longer contains a point which was copied elsewhere.
 
     One pass over the facts, however many anchors. The anchors are believed: check the signature of what carried them.
 
     Raises:
         StateError: `history-truncated`, naming the oldest anchor that is missing.
     """
-    missing = {(anchor.tx, anchor.hash, anchor.trace) for anchor in anchors if anchor.tx > 0}
+    missing = {(anchor.tx, anchor.trace) for anchor in anchors if anchor.tx > 0}
     last, head = max(missing, default=(0,))[0], facts.START
     for tx, group in groupby(log.read(), key=lambda fact: fact.tx):
         if tx > last:
@@ -237,7 +237,7 @@ def holds(log: Facts, *anchors: Head) -> None:
         own = tuple(group)
         chain, trace = facts.link(head, tx, own[0].at, own)
         head = Head(tx=tx, hash=chain, trace=trace, signature="")
-        missing.discard((tx, chain, trace))
+        missing.discard((tx, trace))
     if missing:
         raise StateError(
             "history-truncated",

@@ -283,11 +283,11 @@ class FactsSuite(LogSuite):
         facts.append([added(9)])
         history.holds(facts, kernel.START, *anchors)
         history.holds(facts)
-        for gone in (kernel.Head(tx=9, hash="0" * 64, trace="0" * 64, signature=""), replace_hash(anchors[1])):
+        for gone in (kernel.Head(tx=9, hash="0" * 64, trace="0" * 64, signature=""), replace_trace(anchors[1])):
             with pytest.raises(StateError, match="history-truncated"):
                 history.holds(facts, *anchors, gone)
 
 
-def replace_hash(head: kernel.Head) -> kernel.Head:
+def replace_trace(head: kernel.Head) -> kernel.Head:
     """The same place in another history."""
-    return kernel.Head(tx=head.tx, hash="0" * 64, trace=head.trace, signature=head.signature)
+    return kernel.Head(tx=head.tx, hash=head.hash, trace="0" * 64, signature=head.signature)

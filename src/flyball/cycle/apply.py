@@ -15,7 +15,7 @@ import msgspec
 from flyball import app as apps
 from flyball._kernel import ids
 from flyball._kernel.conditions import Verdict
-from flyball._kernel.errors import DataError, FlyballError
+from flyball._kernel.errors import DataError, FlyballError, StateError
 from flyball._kernel.facts import Fact
 from flyball.cycle import gather, pipeline, snapshot, steps
 from flyball.cycle.pipeline import Work
@@ -23,7 +23,7 @@ from flyball.cycle.session import Event, Session, Tell, held, silent, still_held
 from flyball.cycle.steps import Done, Failed, Planned
 from flyball.learn import train
 from flyball.learn.model import Model
-from flyball.release import route, version
+from flyball.release import rollout, route
 
 LEASE = "apply"
 """Who holds it moves the tables and the versions of an app; nobody else does."""
@@ -125,20 +125,25 @@ def _run(work: Work, planned: Planned, done: dict[str, Done]) -> Done:
     still_held(work.session, LEASE)
     said = Done(step=step.name, key=planned.key, causes=dict(planned.causes), outputs=dict(ran.outputs))
     fact = Fact(*work.about, said, {"seconds": seconds, **ran.measured})
-    work.session.facts.append([*ran.facts, fact])
+    try:
+        work.session.facts.append([*ran.facts, fact], expect=ran.expect)
+    except StateError as problem:
+        if problem.code != "moved-on":
+            raise
+        return _run(work, planned, done)  # somebody decided in between; what the step found may no longer hold
     work.tell(Event(step=step.name, state="done", detail=ran.said, seconds=seconds))
     return said
 
 
 def standing(session: Session, model: Model, done: dict[str, Done], ran: Sequence[str]) -> ModelApplied:
     """Where a model stands once its steps are done."""
-    champion = version.champion(session.facts, session.app.name, model.name)
+    now = rollout.now(session.facts, session.app.name, model.name)
     return ModelApplied(
         model=model.name,
         ran=list(ran),
         version=done["register"].outputs["version"],
         decision=done["gates"].outputs["decision"],
-        champion=champion.version if champion is not None else "",
+        champion=now.champion,
         verdicts=pipeline.verdicts(session, done["gates"]),
         artifacts=done["gates"].outputs,
     )

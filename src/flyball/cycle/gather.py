@@ -21,7 +21,7 @@ from flyball.data import contract, dataset, ingest
 from flyball.data.ingest import Ingested, Result
 from flyball.data.source import File, Source
 from flyball.learn.features import online
-from flyball.release import version
+from flyball.release import rollout, version
 
 
 class SourceComplete(Said, frozen=True, kw_only=True, tag="cycle.source_complete"):
@@ -173,10 +173,10 @@ def tidy(session: Session) -> None:
     there is nothing else to do: a server that was started before the last release has had until then to be started anew.
     """
     for model in session.app.models:
-        now = version.champion(session.facts, session.app.name, model.name)
-        if now is None:
+        now = rollout.now(session.facts, session.app.name, model.name)
+        if not now.champion:
             return
-        row = version.find(session.facts, session.app.name, now.version)
+        row = version.find(session.facts, session.app.name, now.champion)
         manifest = version.read(session.app.name, row, session.blobs, session.signer)
         if causes.changed_features(model, manifest.causes["examples"]):
             return

@@ -17,7 +17,7 @@ import numpy as np
 
 from flyball._kernel import conditions, facts
 from flyball._kernel.conditions import Verdict
-from flyball._kernel.errors import Bug
+from flyball._kernel.errors import Bug, StateError
 from flyball._kernel.facts import Fact
 from flyball.cycle import artifacts, causes, snapshot, steps, tested
 from flyball.cycle.session import Event, Session, Tell
@@ -31,8 +31,8 @@ from flyball.learn.examples import Examples
 from flyball.learn.explore import Found
 from flyball.learn.model import Model
 from flyball.learn.search import Bounds
-from flyball.release import version
-from flyball.release.version import Judged, Manifest, Promoted, Registered, Snapshot
+from flyball.release import rollout, version
+from flyball.release.version import Judged, Manifest, Registered, Snapshot
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,9 @@ def _register(work: Work, done: Mapping[str, Done]) -> Ran:
     session, trained = work.session, done["train"].outputs
     found = msgspec.json.decode(session.blobs.get(done["search"].outputs["found"]), type=Found)
     held_out = _tested(work, done)
-    choice = fitting.choose({n: session.blobs.get(d) for n, d in trained.items()}, held_out.matrix)
+    choice = fitting.choose(
+        {n: session.blobs.get(d) for n, d in trained.items()}, held_out.matrix, session.clock.monotonic
+    )
     manifest = Manifest(
         app=work.about[0],
         model=work.about[1],
@@ -167,7 +169,7 @@ def _register(work: Work, done: Mapping[str, Done]) -> Ran:
         causes={name: each.causes for name, each in done.items()},
         artifacts=trained | done["examples"].outputs | done["evaluate"].outputs,
         predictor=choice.kind,
-        head=session.facts.head(),
+        head=session.facts.head().anchor(),
         environment={name: str(value) for name, value in causes.environment(*LIBRARIES).items()},
         commit=session.commit(),
     )
@@ -191,7 +193,7 @@ def _gates(work: Work, done: Mapping[str, Done]) -> Ran:
         app.gates,
         found.held_out,
         champion=_champion(work, done),
-        latency=fitting.latency(artifacts.load_predictor(session, manifest), found.matrix),
+        latency=fitting.latency(artifacts.load_predictor(session, manifest), found.matrix, session.clock.monotonic),
     )
     measured = msgspec.json.decode(session.blobs.get(done["evaluate"].outputs["evaluation"]), type=Evaluation)
     rendered = report.render(_subject(work, manifest, measured, judged))
@@ -203,16 +205,14 @@ def _gates(work: Work, done: Mapping[str, Done]) -> Ran:
 
 
 def _rival(work: Work, done: Mapping[str, Done]) -> tuple[str, int]:
-    """Against whom the version is to answer ("" if against nobody), and since which epoch that one answers.
+    """Against whom the version is to answer ("" if against nobody), and in which term that one answers.
 
     For a version that answers already it is who answered before it: what was decided then does not change by having been done.
     """
-    now = version.champion(work.session.facts, *work.about)
-    if now is None:
-        return "", 0
-    if "register" in done and done["register"].outputs["version"] == now.version:
-        return now.previous, now.epoch - 1
-    return now.version, now.epoch
+    now = rollout.now(work.session.facts, *work.about)
+    if "register" in done and done["register"].outputs["version"] == now.champion:
+        return now.previous, now.term - 1
+    return now.champion, now.term
 
 
 def _champion(work: Work, done: Mapping[str, Done]) -> np.ndarray | str | None:
@@ -240,22 +240,34 @@ def _champion(work: Work, done: Mapping[str, Done]) -> np.ndarray | str | None:
 
 
 def _release_causes(work: Work, done: Mapping[str, Done]) -> Mapping[str, object]:
-    return {"champion": _rival(work, done)}
+    """Who answers, what stands against this version, and whether somebody else's candidate must be waited for."""
+    now = rollout.now(work.session.facts, *work.about)
+    name = done["register"].outputs["version"] if "register" in done else ""
+    waits = now.candidate if now.by not in ("", rollout.LOOP) and now.candidate != name else ""
+    stands = {"held": now.held.get(name, ""), "paused": now.paused, "on its way": waits}
+    return {"champion": _rival(work, done), **stands}
 
 
 def _release(work: Work, done: Mapping[str, Done]) -> Ran:
-    """Promote what its gates released; what is held or rejected stays registered, and whoever answers keeps answering."""
+    """Send what its gates released on its way; what is held or rejected stays registered, and whoever answers keeps answering.
+
+    A pause, a fall from an earlier rollout or a person's candidate stands in the way: that is said, and is no failure.
+    """
     decision, name = done["gates"].outputs["decision"], done["register"].outputs["version"]
-    now = version.champion(work.session.facts, *work.about)
-    if decision != "release" or (now is not None and now.version == name):
-        return Ran({"decision": decision}, said=f"{now.version if now else 'nobody'} answers")
-    promoted = Promoted(
-        version=name,
-        previous=now.version if now is not None else "",
-        epoch=now.epoch + 1 if now is not None else 1,
-        reason="passed its gates",
-    )
-    return Ran({"decision": decision}, (Fact(*work.about, promoted),), said=f"{name} answers")
+    head = work.session.facts.head()
+    now = rollout.now(work.session.facts, *work.about)
+    if decision != "release" or name in (now.champion, now.candidate):
+        return Ran({"decision": decision}, said=f"{now.champion or 'nobody'} answers")
+    try:
+        said = rollout.start(now, name, work.session.app.release, reason="passed its gates")
+    except StateError as problem:
+        return Ran({"decision": decision, "waits": problem.code}, said=f"{problem.what} {problem.why}")
+    state = now
+    for each in said:
+        state = rollout.after(state, each, work.session.clock.now())
+    went = f"{name} goes into {state.stages[0]}" if state.candidate else f"{name} answers"
+    facts_ = tuple(Fact(*work.about, each) for each in said)
+    return Ran({"decision": decision}, facts_, said=went, expect=head.tx)
 
 
 def _tested(work: Work, done: Mapping[str, Done]) -> tested.Tested:

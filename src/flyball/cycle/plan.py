@@ -14,7 +14,7 @@ from flyball.cycle.session import Session, silent
 from flyball.cycle.steps import Done, Pinned, Planned
 from flyball.learn import train
 from flyball.learn.model import Model
-from flyball.release import version
+from flyball.release import rollout
 
 
 class File(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,7 +94,7 @@ def _refusal(session: Session, model: Model, done: Mapping[str, Done]) -> list[s
     if judged is None or judged.outputs["decision"] == "release":
         return []
     against = [v for v in pipeline.verdicts(session, judged) if v.outcome is not Outcome.PASS]
-    now = version.champion(session.facts, session.app.name, model.name)
+    now = rollout.now(session.facts, session.app.name, model.name)
     said = "; ".join(f"{v.condition} {v.outcome.value}" + (f" ({v.reason})" if v.reason else "") for v in against)
-    answering = f"{now.version} keeps answering" if now is not None else "nobody answers"
+    answering = f"{now.champion} keeps answering" if now.champion else "nobody answers"
     return [f"{done['register'].outputs['version']} is {judged.outputs['decision']}: {said}; {answering}."]

@@ -19,7 +19,7 @@ from flyball.cycle.session import Event, Session, Tell
 from flyball.data import contract, quarantine
 from flyball.learn.features import offline
 from flyball.learn.model import Model
-from flyball.release import version
+from flyball.release import rollout
 from flyball.release.version import Manifest
 
 
@@ -104,8 +104,8 @@ def _write(frame: pl.DataFrame, path: Path, questions: Path) -> str:
 
 
 def _champion(session: Session, model: Model) -> Manifest:
-    now = version.champion(session.facts, session.app.name, model.name)
-    if now is None:
+    now = rollout.now(session.facts, session.app.name, model.name)
+    if not now.champion:
         raise StateError(
             "nothing-released",
             f"No version of {model.name!r} was ever released.",
@@ -113,7 +113,7 @@ def _champion(session: Session, model: Model) -> Manifest:
             why="A file is answered by the version that answers everybody.",
             next="flyball apply",
         )
-    return artifacts.load_manifest(session, now.version)
+    return artifacts.load_manifest(session, now.champion)
 
 
 def _read(model: Model, path: Path) -> pl.DataFrame:

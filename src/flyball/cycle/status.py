@@ -10,7 +10,7 @@ from flyball._kernel.errors import StateError
 from flyball.cycle import gather
 from flyball.cycle.session import Session
 from flyball.data.ingest import Ingested
-from flyball.release import version
+from flyball.release import rollout, version
 from flyball.serve.journal import Recovery, Segment
 
 
@@ -113,12 +113,12 @@ def _table(name: str, batches: list[Ingested]) -> Table:
 
 
 def _model(session: Session, name: str) -> ModelStatus:
-    now = version.champion(session.facts, session.app.name, name)
+    now = rollout.now(session.facts, session.app.name, name)
     rows = version.versions(session.facts, session.app.name, name)
     return ModelStatus(
         model=name,
-        champion=now.version if now is not None else "",
-        epoch=now.epoch if now is not None else 0,
+        champion=now.champion,
+        epoch=now.epoch,
         versions=[
             VersionStatus(
                 version=row.version,

@@ -84,12 +84,14 @@ class Ran:
         facts: commit together with the fact that the step is done.
         measured: what another run would not repeat.
         said: one line for a person.
+        expect: the transaction that the step decided upon; where another was recorded since, it decides anew.
     """
 
     outputs: Mapping[str, str]
     facts: tuple[Fact, ...] = ()
     measured: Mapping[str, float] = field(default_factory=dict)
     said: str = ""
+    expect: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import io
 import math
-import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
@@ -102,14 +101,14 @@ class Offers(msgspec.Struct, frozen=True, kw_only=True):
     offers: tuple[pack.Offer, ...]
 
 
-def choose(artifacts: Mapping[str, bytes], matrix: np.ndarray) -> pack.Choice:
+def choose(artifacts: Mapping[str, bytes], matrix: np.ndarray, timer: pack.Timer) -> pack.Choice:
     """The fastest exact predictor of the declared model, measured on rows of `matrix`."""
     offers = msgspec.json.decode(artifacts[OFFERS], type=Offers).offers
     own = {name: data for name, data in artifacts.items() if "/" not in name}
-    return pack.fastest(pack.Packed(artifacts=own, offers=offers), matrix[:200])
+    return pack.fastest(pack.Packed(artifacts=own, offers=offers), matrix[:200], timer)
 
 
-def latency(predictor: Predictor, matrix: np.ndarray) -> Measurement:
+def latency(predictor: Predictor, matrix: np.ndarray, timer: pack.Timer) -> Measurement:
     """Seconds of one answer: the 99th percentile of `CALLS` single rows, with an interval from the order statistics.
 
     The interval is distribution-free (Conover, Practical Nonparametric Statistics, 3rd ed., section 3.2): the ranks around
@@ -118,9 +117,9 @@ def latency(predictor: Predictor, matrix: np.ndarray) -> Measurement:
     taken = np.empty(CALLS)
     for i in range(CALLS):
         row = matrix[i % len(matrix)]
-        started = time.perf_counter()
+        started = timer()
         predictor.row(row)
-        taken[i] = time.perf_counter() - started
+        taken[i] = timer() - started
     taken.sort()
     rank, reach = 0.99 * CALLS, 1.96 * (CALLS * 0.99 * 0.01) ** 0.5
     low, at, high = (min(CALLS - 1, max(0, math.ceil(r) - 1)) for r in (rank - reach, rank, rank + reach))

@@ -11,7 +11,7 @@ from typing import Protocol
 import msgspec
 
 from flyball._kernel.ports import Facts
-from flyball.release import version
+from flyball.release import rollout, version
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
@@ -19,6 +19,14 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
 
     app: str
     models: dict[str, Answering]
+
+
+class Candidate(msgspec.Struct, frozen=True, kw_only=True):
+    """A version on its way: it answers this share of the entities, and every other question beside the champion."""
+
+    version: str
+    manifest: str
+    share: float
 
 
 class Answering(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,12 +37,14 @@ class Answering(msgspec.Struct, frozen=True, kw_only=True):
         champion: the version that answers.
         manifest: the digest of its signed manifest.
         previous: who answered before, the first fallback; "" if nobody.
+        candidate: who is on the way to be champion, if anybody.
     """
 
     epoch: int
     champion: str
     manifest: str
     previous: str = ""
+    candidate: Candidate | None = None
 
 
 class Routes(Protocol):
@@ -51,13 +61,23 @@ def derive(log: Facts, app: str, models: tuple[str, ...]) -> Route:
     """The route that the facts say."""
     found: dict[str, Answering] = {}
     for model in models:
-        now = version.champion(log, app, model)
-        if now is not None:
-            row = version.find(log, app, now.version)
+        now = rollout.now(log, app, model)
+        if now.champion:
             found[model] = Answering(
-                epoch=now.epoch, champion=now.version, manifest=row.manifest, previous=now.previous
+                epoch=now.epoch,
+                champion=now.champion,
+                manifest=version.find(log, app, now.champion).manifest,
+                previous=now.previous,
+                candidate=_candidate(log, app, now),
             )
     return Route(app=app, models=found)
+
+
+def _candidate(log: Facts, app: str, now: rollout.Rollout) -> Candidate | None:
+    if not now.candidate:
+        return None
+    manifest = version.find(log, app, now.candidate).manifest
+    return Candidate(version=now.candidate, manifest=manifest, share=now.share)
 
 
 def sync(log: Facts, routes: Routes, app: str, models: tuple[str, ...]) -> Route:

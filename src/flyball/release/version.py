@@ -13,7 +13,7 @@ import msgspec
 from flyball._kernel import facts
 from flyball._kernel.conditions import Verdict
 from flyball._kernel.errors import StateError
-from flyball._kernel.facts import Head, Projection, Said, Stored
+from flyball._kernel.facts import Anchor, Projection, Said, Stored
 from flyball._kernel.ports import Blobs, Facts, Signer
 
 
@@ -50,7 +50,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     causes: dict[str, dict[str, str]]
     artifacts: dict[str, str]
     predictor: str
-    head: Head
+    head: Anchor
     environment: dict[str, str]
     commit: str = ""
 
@@ -77,15 +77,6 @@ class Judged(Said, frozen=True, kw_only=True, tag="release.judged"):
     verdicts: list[Verdict]
 
 
-class Promoted(Said, frozen=True, kw_only=True, tag="release.promoted"):
-    """From this epoch on, `version` answers; `previous` did before."""
-
-    version: str
-    previous: str
-    epoch: int
-    reason: str
-
-
 class Row(msgspec.Struct, frozen=True, kw_only=True):
     """One registered version, as state."""
 
@@ -94,15 +85,6 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     registered: datetime
     decision: str = ""
     verdicts: list[Verdict] = []
-
-
-class Champion(msgspec.Struct, frozen=True, kw_only=True):
-    """Who answers, since when."""
-
-    version: str
-    previous: str
-    epoch: int
-    since: datetime
 
 
 def _fold_version(row: bytes | None, fact: Stored) -> bytes:
@@ -121,27 +103,15 @@ def _version_of(fact: Stored) -> str:
     )
 
 
-def _fold_champion(_: bytes | None, fact: Stored) -> bytes:
-    said = facts.decode(fact, Promoted)
-    return facts.encode(Champion(version=said.version, previous=said.previous, epoch=said.epoch, since=fact.at))
-
-
 VERSIONS = Projection(
     "release.versions", frozenset({facts.kind(Registered), facts.kind(Judged)}), _version_of, _fold_version
 )
-CHAMPIONS = Projection("release.champions", frozenset({facts.kind(Promoted)}), facts.about, _fold_champion)
 
 
 def versions(log: Facts, app: str, model: str) -> list[Row]:
     """All versions of a model, oldest first."""
     rows = [msgspec.json.decode(row, type=Row) for _, row in log.scan(VERSIONS.name, f"{app}/{model}/")]
     return sorted(rows, key=lambda row: number(row.version))
-
-
-def champion(log: Facts, app: str, model: str) -> Champion | None:
-    """Who answers now."""
-    row = log.get(CHAMPIONS.name, f"{app}/{model}")
-    return msgspec.json.decode(row, type=Champion) if row is not None else None
 
 
 def number(version: str) -> int:

@@ -33,7 +33,7 @@ from flyball.adapters.memory.tables import MemoryTables
 from flyball.app import App
 from flyball.cycle import account, gather, steps
 from flyball.cycle.session import Session
-from flyball.release import version
+from flyball.release import rollout, version
 
 PROJECTIONS = (
     account.ACCOUNTS,
@@ -43,7 +43,7 @@ PROJECTIONS = (
     steps.DONE,
     steps.LAST,
     steps.PINS,
-    version.CHAMPIONS,
+    rollout.ROLLOUTS,
     version.VERSIONS,
 )
 

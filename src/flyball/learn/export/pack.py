@@ -7,7 +7,6 @@ not is left out, with the reason. `Packed` is deterministic; `Choice` is measure
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -24,6 +23,12 @@ answers = native.answers
 
 MEASURED_S = 0.2
 """Seconds spent on measuring one predictor, at most, beyond its first pass."""
+
+PASSES = 1000
+"""Passes over the rows while measuring one predictor, at most: the timer of a rehearsal may stand still."""
+
+Timer = Callable[[], float]
+"""Seconds since some fixed moment: `Clock.monotonic`, so that a rehearsal measures what its seed says."""
 
 
 class Offer(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,7 +98,7 @@ def pack(estimator: Any, matrix: predictor.Matrix) -> Packed:
     return Packed(artifacts=artifacts, offers=offers)
 
 
-def fastest(packed: Packed, matrix: predictor.Matrix, *, within: float = 0.0) -> Choice:
+def fastest(packed: Packed, matrix: predictor.Matrix, timer: Timer, *, within: float = 0.0) -> Choice:
     """The fastest predictor among those that answer as the estimator does.
 
     Args:
@@ -107,7 +112,7 @@ def fastest(packed: Packed, matrix: predictor.Matrix, *, within: float = 0.0) ->
     shipped = [(offer.kind, offer.parity) for offer in packed.offers if offer.shipped and offer.parity is not None]
     near = [kind for kind, found in shipped if found.exact or found.max_scaled <= within > 0]
     candidates = near or [kind for kind, _ in shipped]
-    row_us = {kind: _row_us(predictor.load(kind, packed.artifacts), matrix) for kind in candidates}
+    row_us = {kind: _row_us(predictor.load(kind, packed.artifacts), matrix, timer) for kind in candidates}
     chosen = min(candidates, key=lambda kind: row_us[kind])
     return Choice(kind=chosen, exact=dict(shipped)[chosen].exact, row_us={str(k): us for k, us in row_us.items()})
 
@@ -153,14 +158,15 @@ def _answerable(estimator: Any, probes: predictor.Matrix) -> predictor.Matrix:
     return probes
 
 
-def _row_us(loaded: predictor.Predictor, matrix: predictor.Matrix) -> float:
+def _row_us(loaded: predictor.Predictor, matrix: predictor.Matrix, timer: Timer) -> float:
     """Microseconds a row: the best of several passes, because noise only ever adds."""
-    best, begun = float("inf"), time.perf_counter()
-    while True:
-        start = time.perf_counter()
+    best, begun = float("inf"), timer()
+    for _ in range(PASSES):
+        start = timer()
         for row in matrix:
             loaded.row(row)
-        now = time.perf_counter()
+        now = timer()
         best = min(best, (now - start) / len(matrix))
         if now - begun > MEASURED_S:
-            return best * 1e6
+            break
+    return best * 1e6
