@@ -21,7 +21,7 @@ from flyball._kernel.facts import Fact, Said
 from flyball.adapters.memory.clock import VirtualClock
 from flyball.adapters.memory.facts import MemoryFacts
 from flyball.adapters.memory.keys import MemorySigner
-from flyball.release import rollout
+from flyball.release import moves, rollout
 from flyball.release.policy import Release
 from flyball.release.rollout import Aborted, Advanced, Paused, Promoted, Resumed, RolledBack, Rollout, Started
 
@@ -91,11 +91,11 @@ class Machine(RuleBasedStateMachine):
         self.made += 1
         state, version = self.state, f"m-{self.made}"
         if state.paused:
-            self.refused("release-paused", rollout.start, state, version, self.policy, reason="passed its gates")
+            self.refused("release-paused", moves.start, state, version, self.policy, reason="passed its gates")
         elif state.candidate and state.by != rollout.LOOP:
-            self.refused("rollout-in-progress", rollout.start, state, version, self.policy, reason="passed its gates")
+            self.refused("rollout-in-progress", moves.start, state, version, self.policy, reason="passed its gates")
         else:
-            self.record(rollout.start(state, version, self.policy, reason="passed its gates"))
+            self.record(moves.start(state, version, self.policy, reason="passed its gates"))
             assert version in (self.state.champion, self.state.candidate)
 
     @rule(data=st.data())
@@ -103,7 +103,7 @@ class Machine(RuleBasedStateMachine):
         if self.made:
             version = f"m-{data.draw(st.integers(1, self.made))}"
             try:
-                self.record(rollout.start(self.state, version, self.policy, reason="again"))
+                self.record(moves.start(self.state, version, self.policy, reason="again"))
             except fb.StateError:
                 return
             assert version not in self.fallen or version == self.state.candidate
@@ -115,10 +115,13 @@ class Machine(RuleBasedStateMachine):
     @rule(found=st.lists(st.sampled_from(list(Outcome)), max_size=2))
     def the_loop_looks(self, found: list[Outcome]) -> None:
         before, moment = self.state, self.clock.now()
-        move = rollout.decide(before, moment, [verdict(o) for o in found], self.policy.patience)
+        move = moves.decide(before, moment, [verdict(o) for o in found], self.policy.patience)
         assert move.why
         if not before.candidate:
-            assert move.said is None
+            probation = before.since is not None and moment < before.since + self.policy.patience
+            falls = Outcome.FAIL in found and bool(before.previous) and probation
+            assert isinstance(move.said, RolledBack) if falls else move.said is None
+            self.record([move.said] if move.said is not None else [])
             return
         assert before.entered is not None
         over = before.entered + timedelta(seconds=before.stages[before.stage].seconds)
@@ -140,9 +143,9 @@ class Machine(RuleBasedStateMachine):
     def a_person_promotes(self, data: st.DataObject) -> None:
         version = f"m-{data.draw(st.integers(1, self.made))}"
         if version == self.state.champion:
-            self.refused("already-answers", rollout.promote, self.state, version, reason="I say so", by="ann")
+            self.refused("already-answers", moves.promote, self.state, version, reason="I say so", by="ann")
         else:
-            self.record(rollout.promote(self.state, version, reason="I say so", by="ann"))
+            self.record(moves.promote(self.state, version, reason="I say so", by="ann"))
             assert self.state.champion == version and not self.state.candidate
 
     @precondition(lambda self: self.made > 0)
@@ -151,20 +154,20 @@ class Machine(RuleBasedStateMachine):
         version = f"m-{data.draw(st.integers(1, self.made))}"
         state, said = self.state, {"reason": "it must", "by": "ann", "overridden": True}
         if version == state.champion:
-            self.refused("already-answers", rollout.start, state, version, self.policy, **said)
+            self.refused("already-answers", moves.start, state, version, self.policy, **said)
         elif version == state.candidate:
-            self.refused("rollout-in-progress", rollout.start, state, version, self.policy, **said)
+            self.refused("rollout-in-progress", moves.start, state, version, self.policy, **said)
         else:
-            self.record(rollout.start(state, version, self.policy, **said))
+            self.record(moves.start(state, version, self.policy, **said))
             assert version in (self.state.champion, self.state.candidate)
 
     @rule()
     def a_person_rolls_back(self) -> None:
         before = self.state
         if not before.previous and not before.candidate:
-            self.refused("nothing-to-roll-back", rollout.roll_back, before, reason="it is bad", by="ann")
+            self.refused("nothing-to-roll-back", moves.roll_back, before, reason="it is bad", by="ann")
             return
-        self.record(rollout.roll_back(before, reason="it is bad", by="ann"))
+        self.record(moves.roll_back(before, reason="it is bad", by="ann"))
         assert (
             (self.state.champion == before.champion) if before.candidate else (self.state.champion == before.previous)
         )
@@ -207,13 +210,13 @@ def test_two_controllers_never_take_the_same_step() -> None:
     clock = VirtualClock(START)
     log = MemoryFacts(clock, MemorySigner(), (rollout.ROLLOUTS,))
     policy = Release(canary(0.5, hours(1)))
-    log.append([Fact("app", "m", s) for s in rollout.start(Rollout(), "m-1", policy, reason="first")])
-    rollout.record(log, "app", "m", lambda now: rollout.start(now, "m-2", policy, reason="passed"))
+    log.append([Fact("app", "m", s) for s in moves.start(Rollout(), "m-1", policy, reason="first")])
+    rollout.record(log, "app", "m", lambda now: moves.start(now, "m-2", policy, reason="passed"))
     clock.advance(hours(2))
     seen: list[Rollout] = []
 
     def step(now: Rollout) -> list[Said]:
-        move = rollout.decide(now, clock.now(), [], policy.patience)
+        move = moves.decide(now, clock.now(), [], policy.patience)
         if not seen:
             # Another controller looks and acts between our look and our writing.
             seen.append(now)
@@ -231,11 +234,11 @@ def test_who_answered_at_a_time_is_told() -> None:
     moments = []
     for n in range(1, 4):
         moments.append(clock.now())
-        rollout.record(log, "app", "m", lambda now, n=n: rollout.promote(now, f"m-{n}", reason="x", by="ann"))  # type: ignore[misc]
+        rollout.record(log, "app", "m", lambda now, n=n: moves.promote(now, f"m-{n}", reason="x", by="ann"))  # type: ignore[misc]
         clock.advance(days(1))
     moments.append(clock.now())
-    rollout.record(log, "app", "m", lambda now: rollout.roll_back(now, reason="bad", by="ann"))
+    rollout.record(log, "app", "m", lambda now: moves.roll_back(now, reason="bad", by="ann"))
     assert [rollout.at(log, "app", "m", t).champion for t in moments] == ["m-1", "m-2", "m-3", "m-2"]
     assert rollout.at(log, "app", "m", START - days(1)).champion == ""
     with pytest.raises(fb.StateError, match="version-held"):
-        rollout.start(rollout.now(log, "app", "m"), "m-3", Release(), reason="passed its gates")
+        moves.start(rollout.now(log, "app", "m"), "m-3", Release(), reason="passed its gates")

@@ -54,12 +54,13 @@ class Applied(msgspec.Struct, frozen=True, kw_only=True):
         return bool(self.ingested) or any(m.ran for m in self.models)
 
 
-def apply(session: Session, *, until: datetime | None = None, tell: Tell = silent) -> Applied:
+def apply(session: Session, *, until: datetime | None = None, only: str = "", tell: Tell = silent) -> Applied:
     """Ingest what is new, then bring every model from its pinned data to a decision.
 
     Args:
         until: learn from what was known before this moment; pins the data anew. By default the pin stays, and the first
             apply pins all that was ingested.
+        only: the model to bring forward; all of them by default.
 
     Raises:
         DeclarationError: the app contradicts itself; nothing moved.
@@ -72,7 +73,8 @@ def apply(session: Session, *, until: datetime | None = None, tell: Tell = silen
     with held(session, LEASE):
         _route(session)  # a crash may have come between a promotion and the file
         files = [said.file for said in gather.gather(session, tell)]
-        models = [_model(session, model, until, tell) for model in session.app.models]
+        wanted = [session.app.model(only)] if only else session.app.models
+        models = [_model(session, model, until, tell) for model in wanted]
         applied = Applied(app=session.app.name, ingested=files, models=models)
         if not applied.ran:
             gather.tidy(session)

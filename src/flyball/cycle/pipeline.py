@@ -31,7 +31,7 @@ from flyball.learn.examples import Examples
 from flyball.learn.explore import Found
 from flyball.learn.model import Model
 from flyball.learn.search import Bounds
-from flyball.release import rollout, version
+from flyball.release import moves, rollout, version
 from flyball.release.version import Judged, Manifest, Registered, Snapshot
 
 
@@ -259,7 +259,7 @@ def _release(work: Work, done: Mapping[str, Done]) -> Ran:
     if decision != "release" or name in (now.champion, now.candidate):
         return Ran({"decision": decision}, said=f"{now.champion or 'nobody'} answers")
     try:
-        said = rollout.start(now, name, work.session.app.release, reason="passed its gates")
+        said = moves.start(now, name, work.session.app.release, reason="passed its gates")
     except StateError as problem:
         return Ran({"decision": decision, "waits": problem.code}, said=f"{problem.what} {problem.why}")
     state = now

@@ -1,11 +1,11 @@
-"""The rollout of a model: who answers, who is on the way there, and the one rule that takes the next step.
+"""The rollout of a model: who answers, and who is on the way there, as a fold over facts.
 
     registered --gates--> started: shadow -> canary ... -> promoted: champion --next promotion--> retired
                              |                                |
                           aborted                        rolled back          both held: not released again by itself
 
-The machine is pure. State is a fold over facts, `decide` looks at (state, time, verdicts) and names the next fact or says why
-it waits, and `record` writes what was decided only if nothing was recorded in between: so two controllers never act twice.
+The machine is pure: `moves` says which fact comes next, `after` what a fact changes, and `record` writes what was decided only
+if nothing was recorded in between, so that two controllers never act twice.
 
 An **epoch** counts every change of who answers; a **term** counts champions, so that the same champion in a later term is
 another cause. A version that fell is **held** with the reason, until a person promotes it.
@@ -19,12 +19,11 @@ from datetime import datetime, timedelta
 import msgspec
 
 from flyball._kernel import facts
-from flyball._kernel.conditions import Outcome, Verdict
+from flyball._kernel.conditions import Verdict
 from flyball._kernel.durations import short
 from flyball._kernel.errors import StateError
 from flyball._kernel.facts import Fact, Projection, Said, Stored
 from flyball._kernel.ports import Facts
-from flyball.release.policy import Release
 
 LOOP = "loop"
 """Who acts when nobody asked."""
@@ -155,14 +154,6 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
         return self.stages[self.stage].share if self.candidate else 0.0
 
 
-class Move(msgspec.Struct, frozen=True, kw_only=True):
-    """What follows: a fact to record, or (None) waiting; and why. `due`: when time alone may change the answer."""
-
-    said: Said | None
-    why: str
-    due: datetime | None = None
-
-
 _TYPES: dict[str, type[Said]] = {
     facts.kind(each): each for each in (Started, Advanced, Promoted, Aborted, RolledBack, Paused, Resumed)
 }
@@ -240,139 +231,6 @@ def history(log: Facts, app: str, model: str) -> list[tuple[datetime, Said]]:
     return [(fact.at, facts.decode(fact, _TYPES[fact.kind])) for fact in stored]
 
 
-def decide(state: Rollout, moment: datetime, verdicts: Sequence[Verdict], patience: timedelta) -> Move:
-    """The next step of the candidate.
-
-    A guard that fails aborts at once, in any stage. Otherwise a stage lasts as long as it was declared, and then all guards
-    must pass: what is inconclusive holds the candidate where it is, and aborts it after `patience`. A pause stops everything
-    but an abort, since a failing version is never kept answering for being paused.
-
-    Args:
-        state: who answers and who is on the way.
-        moment: now.
-        verdicts: of the guards, on what both have answered since the rollout started.
-        patience: how long a finished stage may stay inconclusive.
-    """
-    if not state.candidate or state.entered is None:
-        return Move(said=None, why=f"{state.champion} answers" if state.champion else "nobody answers yet")
-    name, epoch, stage = state.candidate, state.epoch + 1, state.stages[state.stage]
-    told = tuple(verdicts)
-    failed = [v for v in told if v.outcome is Outcome.FAIL]
-    if failed:
-        reason = f"failed in {stage.name}: {'; '.join(_told(v) for v in failed)}"
-        return Move(said=Aborted(version=name, epoch=epoch, reason=reason, verdicts=told), why=reason)
-    if state.paused:
-        return Move(said=None, why=f"paused: {state.paused}")
-    over = state.entered + timedelta(seconds=stage.seconds)
-    if moment < over:
-        return Move(said=None, why=f"{name}: {stage}, until {over:%Y-%m-%d %H:%M} UTC", due=over)
-    unsure = [v for v in told if v.outcome is Outcome.INCONCLUSIVE]
-    if unsure:
-        reason = f"no certainty in {stage.name}: {'; '.join(_told(v) for v in unsure)}"
-        if moment >= over + patience:
-            return Move(said=Aborted(version=name, epoch=epoch, reason=reason, verdicts=told), why=reason)
-        return Move(said=None, why=f"{name} is held in {stage.name}: {reason}", due=over + patience)
-    if state.stage + 1 < len(state.stages):
-        why = f"{name} goes on to {state.stages[state.stage + 1]}"
-        return Move(said=Advanced(version=name, stage=state.stage + 1, epoch=epoch, verdicts=told), why=why)
-    why = "passed every stage"
-    said = Promoted(version=name, previous=state.champion, epoch=epoch, reason=why, verdicts=told)
-    return Move(said=said, why=f"{name} {why}")
-
-
-def _told(verdict: Verdict) -> str:
-    found = verdict.measurement
-    said = f" (found {found.estimate:.3g}, {found.low:.3g} to {found.high:.3g}, n = {found.n:,})" if found else ""
-    return f"{verdict.condition}{said}{': ' + verdict.reason if verdict.reason else ''}"
-
-
-def start(
-    state: Rollout, version: str, policy: Release, *, reason: str, by: str = LOOP, overridden: bool = False
-) -> list[Said]:
-    """Send a version on its way: to the first stage, or straight to champion where nobody answers or no stage is declared.
-
-    A candidate that the loop had sent is given up for the newer one; one that a person sent is not.
-
-    Raises:
-        StateError: `already-answers`, `version-held`, `release-paused`, `rollout-in-progress`.
-    """
-    refusal = _refusal(state, version, by)
-    if refusal is not None:
-        raise refusal
-    said = _given_up(state, version, by)
-    epoch = state.epoch + 1 + len(said)
-    stages = tuple(Step(name=s.name, share=s.share, seconds=s.lasts.total_seconds()) for s in policy.stages)
-    if state.champion and stages:
-        first = Started(version=version, stages=stages, epoch=epoch, reason=reason, by=by, overridden=overridden)
-        return [*said, first]
-    return [*said, Promoted(version=version, previous=state.champion, epoch=epoch, reason=reason, by=by)]
-
-
-def _refusal(state: Rollout, version: str, by: str) -> StateError | None:
-    if version == state.champion:
-        return StateError("already-answers", f"{version} answers already.", next="flyball status shows since when.")
-    if by == LOOP and state.paused:
-        return StateError(
-            "release-paused", f"{version} is not released.", why=state.paused, next="flyball pause --resume"
-        )
-    if by == LOOP and version in state.held:
-        return StateError(
-            "version-held",
-            f"{version} is not released again by itself.",
-            why=state.held[version],
-            next=f"flyball promote APP {version} sends it on its way again.",
-        )
-    if state.candidate == version or (state.candidate and state.by != LOOP and by == LOOP):
-        return StateError(
-            "rollout-in-progress",
-            f"{state.candidate} is on its way already.",
-            why=f"It is in {state.stages[state.stage]}; {state.by} sent it there.",
-            next="flyball status shows what it waits for; flyball rollback takes it back.",
-        )
-    return None
-
-
-def promote(state: Rollout, version: str, *, reason: str, by: str) -> list[Said]:
-    """Make a version champion at once, past all stages; whoever else is on the way is given up.
-
-    Raises:
-        StateError: `already-answers`.
-    """
-    if version == state.champion:
-        raise StateError("already-answers", f"{version} answers already.", next="flyball status shows since when.")
-    said = _given_up(state, version, by)
-    epoch = state.epoch + 1 + len(said)
-    return [*said, Promoted(version=version, previous=state.champion, epoch=epoch, reason=reason, by=by)]
-
-
-def _given_up(state: Rollout, version: str, by: str) -> list[Said]:
-    """The end of another candidate's way; it may be sent again."""
-    if state.candidate in ("", version):
-        return []
-    why = f"given up for {version}"
-    return [Aborted(version=state.candidate, epoch=state.epoch + 1, reason=why, by=by, holds=False)]
-
-
-def roll_back(state: Rollout, *, reason: str, by: str = LOOP, verdicts: Sequence[Verdict] = ()) -> list[Said]:
-    """Take the last release back: abort the candidate, or else return to who answered before the champion.
-
-    Raises:
-        StateError: `nothing-to-roll-back`.
-    """
-    epoch, told = state.epoch + 1, tuple(verdicts)
-    if state.candidate:
-        return [Aborted(version=state.candidate, epoch=epoch, reason=reason, by=by, verdicts=told)]
-    if not state.previous:
-        raise StateError(
-            "nothing-to-roll-back",
-            f"Nobody answered before {state.champion}." if state.champion else "Nobody answers.",
-            why="A rollback returns to a version that answered before.",
-            next="flyball promote APP VERSION makes another one answer.",
-        )
-    said = RolledBack(version=state.champion, to=state.previous, epoch=epoch, reason=reason, by=by, verdicts=told)
-    return [said]
-
-
 def record(log: Facts, app: str, model: str, choose: Callable[[Rollout], Sequence[Said]]) -> list[Said]:
     """Write down what `choose` makes of the present state, as one transaction; nothing if it chooses nothing.
 
@@ -394,3 +252,24 @@ def record(log: Facts, app: str, model: str, choose: Callable[[Rollout], Sequenc
         else:
             return chosen
     return []
+
+
+def told(said: Said) -> str:
+    """A fact of a rollout, in words."""
+    match said:
+        case Started():
+            gates = ", gates overridden" if said.overridden else ""
+            return f"{said.version} goes into {said.stages[0]}{gates}: {said.reason} ({said.by})"
+        case Advanced():
+            return f"{said.version} enters stage {said.stage + 1}"
+        case Promoted():
+            return f"{said.version} answers from now on: {said.reason} ({said.by})"
+        case Aborted():
+            return f"{said.version} is aborted: {said.reason} ({said.by})"
+        case RolledBack():
+            return f"{said.version} is rolled back, {said.to} answers again: {said.reason} ({said.by})"
+        case Paused():
+            return f"paused: {said.reason} ({said.by})"
+        case Resumed():
+            return f"resumed ({said.by})"
+    return facts.kind(said)

@@ -6,11 +6,12 @@ threshold stands outside that budget. Triggers say when a model is trained anew;
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from flyball._kernel import place
 from flyball._kernel.conditions import Condition, Metric
+from flyball._kernel.errors import DeclarationError
 from flyball._kernel.place import Place
 from flyball.learn.features.declare import FeatureSet
 
@@ -57,13 +58,33 @@ class Every:
 
 
 @dataclass(frozen=True, slots=True)
-class Retrain:
-    """Train anew when any of the triggers fires."""
+class NewRows:
+    """So many rows more than the last training read have come into the tables that the model reads."""
 
-    triggers: tuple[Breach | Every, ...]
+    rows: int
+
+
+Trigger = Breach | Every | NewRows
+
+
+@dataclass(frozen=True, slots=True)
+class Retrain:
+    """Train anew when any of the triggers fires, but not again before `rest` is over.
+
+    Attributes:
+        triggers: what asks for a training.
+        rest: the cool-down: a training that was rejected, or failed, is not tried again before.
+    """
+
+    triggers: tuple[Trigger, ...]
+    rest: timedelta = timedelta(days=1)
 
     def __or__(self, other: Retrain) -> Retrain:
-        return Retrain(self.triggers + other.triggers)
+        return Retrain(self.triggers + other.triggers, max(self.rest, other.rest))
+
+    def resting(self, span: timedelta) -> Retrain:
+        """The same triggers, heeded no more often than once in `span`."""
+        return replace(self, rest=span)
 
 
 def breach(*monitors: Monitor) -> Retrain:
@@ -72,5 +93,18 @@ def breach(*monitors: Monitor) -> Retrain:
 
 
 def every(span: timedelta) -> Retrain:
-    """Train anew when the champion's data is this much older than now."""
+    """Train anew when what was last learned from is this much older than now."""
     return Retrain((Every(span),))
+
+
+def new_rows(rows: int) -> Retrain:
+    """Train anew when so many rows have come in since the last training."""
+    if rows < 1:
+        raise DeclarationError(
+            "rows-out-of-range",
+            f"A training cannot wait for {rows} new rows.",
+            where=place.here(),
+            why="It would begin anew without end.",
+            next="Write fb.new_rows(10_000).",
+        )
+    return Retrain((NewRows(rows),))

@@ -1,0 +1,85 @@
+"""What a person may decide: promote, roll back, pause. Each decision is a fact that names who made it and why.
+
+A version whose gates did not release it needs an override, which is written down as one; it goes through the same stages and
+under the same guards as any other, unless it is made champion at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from flyball._kernel.errors import GateError
+from flyball._kernel.facts import Said
+from flyball.cycle import artifacts
+from flyball.cycle.session import Session
+from flyball.release import moves, rollout, route, version
+from flyball.release.rollout import Paused, Resumed, Rollout
+
+
+class Operated(msgspec.Struct, frozen=True, kw_only=True):
+    """What was recorded, in words, and who answers now."""
+
+    model: str
+    did: list[str]
+    champion: str
+    candidate: str
+    epoch: int
+
+
+def promote(
+    session: Session, name: str, *, by: str, reason: str, override: bool = False, at_once: bool = False
+) -> Operated:
+    """Send a version on its way through the declared stages, or make it champion at once.
+
+    Raises:
+        StateError: `no-such-version`, `signature-broken`, `already-answers`, `rollout-in-progress`.
+        GateError: `gates-not-passed`.
+    """
+    row = version.find(session.facts, session.app.name, name)
+    model = artifacts.load_manifest(session, name).model
+    if row.decision != "release" and not override:
+        against = [v for v in row.verdicts if v.outcome != "pass"]
+        raise GateError(
+            "gates-not-passed",
+            f"{name} is {row.decision or 'not judged yet'}.",
+            why="; ".join(f"{v.condition}: {v.outcome.value}" for v in against) or "No gate has looked at it.",
+            next=f"flyball promote APP {name} --override-gates --reason '...' is recorded with your key's name.",
+        )
+    overridden = override and row.decision != "release"
+    policy = session.app.release
+
+    def choose(now: Rollout) -> Sequence[Said]:
+        if at_once:
+            return moves.promote(now, name, reason=reason, by=by)
+        return moves.start(now, name, policy, reason=reason, by=by, overridden=overridden)
+
+    return _record(session, model, choose)
+
+
+def roll_back(session: Session, model: str, *, by: str, reason: str) -> Operated:
+    """Take the last release of a model back: abort the candidate, or else return to who answered before.
+
+    Raises:
+        StateError: `nothing-to-roll-back`.
+    """
+    return _record(session, model, lambda now: moves.roll_back(now, reason=reason, by=by))
+
+
+def pause(session: Session, model: str, *, by: str, reason: str) -> Operated:
+    """Let the loop release and train nothing of this model until it is resumed; a failing candidate is still aborted."""
+    return _record(session, model, lambda now: [] if now.paused else [Paused(reason=reason, by=by)])
+
+
+def resume(session: Session, model: str, *, by: str) -> Operated:
+    """Let the loop go on."""
+    return _record(session, model, lambda now: [Resumed(by=by)] if now.paused else [])
+
+
+def _record(session: Session, model: str, choose: Callable[[Rollout], Sequence[Said]]) -> Operated:
+    said = rollout.record(session.facts, session.app.name, model, choose)
+    route.sync(session.facts, session.routes, session.app.name, session.models)
+    now = rollout.now(session.facts, session.app.name, model)
+    did = [rollout.told(each) for each in said]
+    return Operated(model=model, did=did, champion=now.champion, candidate=now.candidate, epoch=now.epoch)
