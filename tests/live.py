@@ -12,6 +12,7 @@ import json
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -34,9 +35,11 @@ from flyball.adapters.memory.online import MemoryOnline
 from flyball.learn import encode
 from flyball.learn.features.lookup import Lookup
 from flyball.serve import protocol
-from flyball.serve.http import Server
+from flyball.serve.guard import Limits
+from flyball.serve.http import Ground, Server
 from flyball.serve.journal import Recorder, Settings
 from flyball.serve.plan import Plan
+from flyball.serve.router import Routed
 
 
 class Order(fb.Contract):
@@ -74,7 +77,7 @@ class Factor:
         return matrix[:, 1].astype(np.float64) * self.factor
 
 
-def plan(version: str = "orders-1", factor: float = 0.5, model: str = "orders", epoch: int = 1) -> Plan:
+def plan(version: str = "orders-1", factor: float = 0.5, model: str = "orders") -> Plan:
     """A plan that can be told in advance."""
     frame = pl.DataFrame({"category": ["books", "shoes"], "price": [1.0, 2.0], "hour": [1, 2]})
     reads = FEATURES.reads(Order) | {"placed"}
@@ -82,8 +85,8 @@ def plan(version: str = "orders-1", factor: float = 0.5, model: str = "orders", 
     return Plan(
         model=model,
         version=version,
-        epoch=epoch,
         decode=protocol.decoder(Order, reads),
+        decode_key=protocol.decoder(Order, frozenset()),
         schema=protocol.schema(Order, reads),
         outputs=("category", "price", "hour"),
         lookup=Lookup(FEATURES, Order, MemoryOnline()),
@@ -96,6 +99,11 @@ def plan(version: str = "orders-1", factor: float = 0.5, model: str = "orders", 
         personal=frozenset({"customer"}),
         hash=lambda value: ids.keyed_hash(b"secret", value),
     )
+
+
+def alone(each: Plan | Routed) -> Routed:
+    """A version that answers everything, in the first epoch."""
+    return each if isinstance(each, Routed) else Routed(epoch=1, champion=each)
 
 
 @dataclass
@@ -129,6 +137,21 @@ class Live:
     server: Server
     journal: SqliteJournal
     loop: asyncio.AbstractEventLoop
+
+    def swap(self, routed: Mapping[str, Plan | Routed]) -> None:
+        """Change who answers on the loop's thread, as whoever follows the route does; returns when it is done."""
+        self.on_loop(lambda: self.server.swap({model: alone(each) for model, each in routed.items()}))
+
+    def on_loop(self, do: Callable[[], object]) -> None:
+        """Do it on the loop's thread, and wait for it."""
+        done: Future[None] = Future()
+
+        def now() -> None:
+            do()
+            done.set_result(None)
+
+        self.loop.call_soon_threadsafe(now)
+        done.result(20)
 
     def send(
         self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
@@ -176,12 +199,13 @@ def receive_all(connection: socket.socket) -> bytes:
 @contextmanager
 def live(
     folder: Path,
-    plans: Mapping[str, Plan] | None = None,
+    plans: Mapping[str, Plan | Routed] | None = None,
     *,
     settings: Settings | None = None,
     connect: journal_segment.Connect = journal_segment.connect,
     through: Callable[[Recorder], Recorder] = lambda recorder: recorder,
-    **options: Any,
+    limits: Limits | None = None,
+    **ground: Any,
 ) -> Iterator[Live]:
     """Listen until the block is left, then drain and close the journal."""
     clock = SystemClock()
@@ -192,8 +216,8 @@ def live(
     async def run() -> None:
         loop = asyncio.get_running_loop()
         recorder = journal.open("shop", deliver=loop.call_soon_threadsafe)
-        plans_ = {"orders": plan()} if plans is None else plans
-        server = Server("shop", plans_, through(recorder), journal.find, clock, **options)
+        routed = {m: alone(each) for m, each in ({"orders": plan()} if plans is None else plans).items()}
+        server = Server("shop", routed, Ground(through(recorder), journal.find, clock, **ground), limits)
         config = uvicorn.Config(server, http="httptools", lifespan="off", log_config=None, access_log=False)
         edge = uvicorn.Server(config)
         told.extend([edge, Live(listening.getsockname()[1], server, journal, loop)])
@@ -201,6 +225,7 @@ def live(
         try:
             await edge.serve([listening])
         finally:
+            server.end()
             recorder.close()
 
     with closing(socket.create_server(("127.0.0.1", 0))) as listening:

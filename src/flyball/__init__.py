@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from flyball.learn.search import by_time, search
     from flyball.release.policy import Release, canary, shadow
     from flyball.runtime import Placement, Session, open  # noqa: A004 - fb.open, as in io.open
-    from flyball.watch.monitor import Monitor, at_most, breach, every, psi
+    from flyball.watch.monitor import Monitor, at_most, breach, every, js, new_rows, psi
 
 __version__ = "0.1.0"
 
@@ -65,7 +65,7 @@ _HOMES = {
     "learn.search": "by_time search",
     "release.policy": "Release canary shadow",
     "runtime": "Placement Session open",
-    "watch.monitor": "Monitor at_most breach every psi",
+    "watch.monitor": "Monitor at_most breach every js new_rows psi",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 
@@ -104,6 +104,7 @@ __all__ = [
     "features",
     "files",
     "hours",
+    "js",
     "latest",
     "log_loss",
     "mean_absolute_error",
@@ -111,6 +112,7 @@ __all__ = [
     "model",
     "model_latency",
     "ms",
+    "new_rows",
     "open",
     "outcome",
     "outcome_time",

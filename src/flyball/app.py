@@ -22,6 +22,7 @@ from flyball.learn import model as models
 from flyball.learn.model import Model
 from flyball.learn.search import Search
 from flyball.release.policy import Release
+from flyball.watch import quality
 from flyball.watch.monitor import Breach, FalseAlarms, Monitor, Retrain
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
@@ -208,6 +209,9 @@ def _gates(app: App) -> None:
 
 
 def _monitors(app: App) -> None:
+    for model in app.models:
+        quality.check_guards(app.release, model)
+        quality.check_monitors(app.monitors, model)
     calibrated = [m for m in app.monitors if isinstance(m.watches, Metric)]
     if calibrated and app.false_alarms is None:
         raise DeclarationError(

@@ -22,8 +22,9 @@ from flyball.checks.clock import Wound
 from flyball.data import quarantine
 from flyball.serve import protocol
 from flyball.serve.guard import Limits
-from flyball.serve.http import Server
+from flyball.serve.http import Ground, Server
 from flyball.serve.journal import Settings
+from flyball.serve.router import Routed
 from tests.live import ROW, plan
 
 LEAF = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20)
@@ -44,7 +45,8 @@ PLAN = plan()
 def exchange(method: str, path: str, headers: dict[bytes, bytes], body: bytes) -> tuple[int, Any, MemoryJournal]:
     clock = Wound()
     journal = MemoryJournal(clock, Settings(durability="interval"))
-    server = Server("shop", {"orders": PLAN}, journal.open("shop"), journal.find, clock, Limits(rows=10))
+    routed = {"orders": Routed(epoch=1, champion=PLAN)}
+    server = Server("shop", routed, Ground(journal.open("shop"), journal.find, clock), Limits(rows=10))
     sent: list[Any] = []
     scope = {"type": "http", "method": method, "path": path, "headers": list(headers.items())}
 

@@ -241,7 +241,7 @@ def test_refusals_are_counted_by_code(shop: Live) -> None:
 
 
 def test_metrics_tell_answers_latencies_and_what_waits(shop: Live) -> None:
-    labels = '{model="orders",version="orders-1"}'
+    labels = '{model="orders",role="champion",version="orders-1"}'
     asked, requests = (shop.counted(f"flyball_{name}{labels}") for name in ("answers_total", "answer_seconds_count"))
     shop.ask([ROW, ROW])
     assert shop.counted(f"flyball_answers_total{labels}") == asked + 2

@@ -12,7 +12,7 @@ import jsonschema
 import pytest
 
 from flyball.serve import openapi
-from tests.live import ROW, Live, live, plan
+from tests.live import ROW, Live, alone, live, plan
 
 METHODS = {"get", "put", "post", "delete", "options", "head", "patch", "trace"}
 
@@ -116,7 +116,7 @@ def test_every_page_that_is_described_is_there(document: dict[str, Any], shop: L
 
 def test_two_models_that_read_one_contract_differently_keep_their_own_schemas() -> None:
     one, two = plan(), plan("other-1", model="other")
-    assert set(openapi.document("shop", {"orders": one, "other": two})["components"]["schemas"]) == {
+    assert set(openapi.document("shop", {"orders": alone(one), "other": alone(two)})["components"]["schemas"]) == {
         "Entry",
         "Error",
         "OrderRequest",
@@ -124,7 +124,7 @@ def test_two_models_that_read_one_contract_differently_keep_their_own_schemas() 
     }
     less = json.loads(json.dumps(one.schema))
     less["required"].remove("price")
-    document = openapi.document("shop", {"orders": one, "other": replace(two, schema=less)})
+    document = openapi.document("shop", {"orders": alone(one), "other": alone(replace(two, schema=less))})
     required = {}
     for model in ("orders", "other"):
         content = document["paths"][f"/predict/{model}"]["post"]["requestBody"]["content"]["application/json"]

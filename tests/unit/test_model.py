@@ -10,6 +10,8 @@ import pytest
 
 import flyball as fb
 from flyball import days, hours, minutes
+from flyball._kernel import fingerprint
+from flyball.cycle import causes
 from flyball.data.contract import Ref
 from flyball.learn import model as models
 from flyball.learn.model import Model
@@ -212,3 +214,35 @@ def test_a_start_outside_its_range_is_refused(start: float) -> None:
 @pytest.mark.parametrize("start", [7, 255])
 def test_both_limits_are_included(start: float) -> None:
     assert fb.between(7, 255, start=start).start == start
+
+
+def with_default(default: Any, predicts: Any = None) -> Model:
+    features = fb.features(Flight.origin)
+    return fb.model(features, predicts=predicts or Flight.late, asked=ASKED, default=default)(build)
+
+
+@pytest.mark.parametrize("default", [0, 0.2, 1, None])
+def test_a_default_is_an_answer_that_the_model_could_give(default: float | None) -> None:
+    models.check(with_default(default))
+
+
+@pytest.mark.parametrize("default", [-0.1, 1.01, float("nan"), float("inf"), True, "0.2"])
+def test_a_default_that_is_no_probability_is_refused(default: Any) -> None:
+    refused("default-out-of-range", with_default(default))
+
+
+def test_a_default_of_an_estimate_is_any_finite_number() -> None:
+    models.check(with_default(-1e9, Flight.delay))
+    for default in (float("inf"), float("nan"), False):
+        refused("default-out-of-range", with_default(default, Flight.delay))
+
+
+def test_a_default_counts_as_declared_and_one_number_has_one_fingerprint() -> None:
+    assert fingerprint.of(with_default(1)) == fingerprint.of(with_default(1.0))
+    assert len({fingerprint.of(with_default(default)) for default in (None, 0.2, 0.3)}) == 3
+
+
+def test_a_default_is_the_cause_of_no_step() -> None:
+    """Every cause that a step takes from the model, with and without a default."""
+    for cause in (causes.of_question, causes.of_features, lambda m: m.build, lambda m: m.knobs):
+        assert fingerprint.of(cause(with_default(None))) == fingerprint.of(cause(with_default(0.2)))

@@ -17,7 +17,7 @@ import flyball as fb
 from flyball import champion, ms
 from flyball._kernel import facts
 from flyball._kernel.conditions import Measurement, Outcome, Verdict
-from flyball.learn import charts, evaluate, gates, report
+from flyball.learn import charts, evaluate, gates, page, report
 from flyball.learn.evaluate import Evaluation, HeldOut
 from flyball.learn.report import Subject
 
@@ -217,4 +217,4 @@ def test_a_regressor_and_one_without_anything_measured() -> None:
     ],
 )
 def test_numbers(value: float, signed: bool, text: str) -> None:
-    assert report._number(value, signed=signed) == text
+    assert page.number(value, signed=signed) == text

@@ -65,6 +65,7 @@ def answer(clock: Clock, **fields: Any) -> Answer:
         "output": 0.25,
         "latency_us": 312,
         "via": "lightgbm",
+        "failed": "",
     }
     return Answer(**{**usual, **fields})
 
@@ -134,6 +135,16 @@ class WritingSuite:
         assert repr((found.output, found.features)) == repr((output, {"x": output}))
         recorder.close()
 
+    def test_an_attempt_that_failed_is_recorded_as_one(self, place: Journal, clock: Wound) -> None:
+        """It has a number like any other, and says of what it failed; beside it lies the answer that left instead."""
+        recorder = place.open("flights")
+        failed = answer(clock, role="canary", output=math.nan, features={}, failed="answer-not-finite")
+        given = answer(clock)
+        assert recorded(recorder, [failed, given]) == [1, 2]
+        found = [(entry.id, entry.role, entry.failed, math.isnan(entry.output)) for entry in place.read()]
+        assert found == [(failed.id, "canary", "answer-not-finite", True), (given.id, "champion", "", False)]
+        recorder.close()
+
     def test_an_unknown_id_is_not_found(self, place: Journal, clock: Wound) -> None:
         """Nor is text that is no id."""
         recorder = place.open("flights")
@@ -153,6 +164,8 @@ class WritingSuite:
             {"output": "late"},
             {"version": "\ud800"},
             {"key": None},
+            {"failed": None},
+            {"failed": "\ud800"},
         ],
     )
     def test_what_cannot_be_stored_is_refused_alone(self, place: Journal, clock: Wound, wrong: dict[str, Any]) -> None:

@@ -17,7 +17,25 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from flyball._kernel.errors import FlyballError
-from flyball.cli import apply, evaluate, new, plan, predict, reproduce, say, serve, status, why
+from flyball.cli import (
+    apply,
+    evaluate,
+    loop,
+    new,
+    pause,
+    plan,
+    predict,
+    promote,
+    rehearse,
+    report,
+    reproduce,
+    rollback,
+    say,
+    serve,
+    status,
+    up,
+    why,
+)
 
 VERBS: dict[str, Callable[..., Any]] = {
     "new": new.run,
@@ -25,6 +43,13 @@ VERBS: dict[str, Callable[..., Any]] = {
     "apply": apply.run,
     "evaluate": evaluate.run,
     "serve": serve.run,
+    "up": up.run,
+    "promote": promote.run,
+    "rollback": rollback.run,
+    "pause": pause.run,
+    "loop": loop.run,
+    "rehearse": rehearse.run,
+    "report": report.run,
     "status": status.run,
     "why": why.run,
     "predict": predict.run,
@@ -47,6 +72,10 @@ def main() -> None:
     # OpenMP's threads spin while they wait for one another. On cores that others use too, that made a LightGBM fit of one
     # second take eleven; asleep, two. It must be said before the library is loaded, and the user's own choice stands.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if "FLYBALL_PARENT" in os.environ:
+        from flyball.adapters.embedded import process
+
+        process.obey(os.environ)
     sys.exit(call(sys.argv[1:]))
 
 

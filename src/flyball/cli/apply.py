@@ -27,8 +27,13 @@ def run(
     home: options.Home = None,
     until: Annotated[
         datetime | None,
-        typer.Option("--until", help="Learn from what was known before this moment (UTC); pins the data anew."),
+        typer.Option(
+            "--until",
+            formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S.%f"],
+            help="Learn from what was known before this moment (UTC); pins the data anew.",
+        ),
     ] = None,
+    model: options.Model = None,
     clock: options.ClockFile = None,
     as_json: options.Json = False,
 ) -> int:
@@ -38,7 +43,7 @@ def run(
 
     with opening.progress() as tell:
         session = opening.session(app, home, clock)
-        done = apply.apply(session, until=in_utc(until) if until else None, tell=tell)
+        done = apply.apply(session, until=in_utc(until) if until else None, only=model or "", tell=tell)
     reports = {model.version: apply.write_report(session, model) for model in done.models}
     if as_json:
         say.result(done)

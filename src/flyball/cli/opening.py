@@ -17,7 +17,7 @@ from flyball.cli import say
 
 if TYPE_CHECKING:
     from flyball.cycle.session import Event, Tell
-    from flyball.runtime import Session
+    from flyball.runtime import Loaded, Session
 
 
 def session(app: str, home: Path | None, clock: Path | None = None, *, create: bool = True) -> Session:
@@ -26,19 +26,51 @@ def session(app: str, home: Path | None, clock: Path | None = None, *, create: b
     Raises:
         DeclarationError: when the app file is broken or contradicts itself.
     """
+    found = loaded(app)
+    from flyball import runtime
+
+    return runtime.open(found.app, runtime.Placement(root=found.root, home=home, clock=clock, create=create))
+
+
+def loaded(app: str) -> Loaded:
+    """Load an app, without opening anything.
+
+    Raises:
+        DeclarationError: when the app file is broken or contradicts itself.
+    """
     if not Path(app).exists() and (os.sep in app or not _importable(app)):
         # Asked before the libraries are loaded, which takes seconds.
-        raise DeclarationError(
-            "no-such-app",
-            f"There is no folder, file or module {app!r}.",
-            why="An app is a folder with app.py, a Python file, or a module.",
-            next="flyball new NAME makes one that runs.",
-        )
+        raise _no_such_app(app)
     with say.err.status("loading the app and its libraries …"):
         from flyball import runtime
 
-        loaded = runtime.load(app)
-    return runtime.open(loaded.app, runtime.Placement(root=loaded.root, home=home, clock=clock, create=create))
+        return runtime.load(app)
+
+
+def folder(app: str) -> Path:
+    """The folder of an app's file, found without loading it.
+
+    Raises:
+        DeclarationError: `no-such-app`.
+    """
+    path = Path(app)
+    if path.is_dir():
+        return path.resolve()
+    if path.is_file():
+        return path.resolve().parent
+    found = importlib.util.find_spec(app) if os.sep not in app and _importable(app) else None
+    if found is None or found.origin is None:
+        raise _no_such_app(app)
+    return Path(found.origin).resolve().parent
+
+
+def _no_such_app(app: str) -> DeclarationError:
+    return DeclarationError(
+        "no-such-app",
+        f"There is no folder, file or module {app!r}.",
+        why="An app is a folder with app.py, a Python file, or a module.",
+        next="flyball new NAME makes one that runs.",
+    )
 
 
 def _importable(module: str) -> bool:

@@ -14,3 +14,19 @@ ClockFile = Annotated[
     Path | None,
     typer.Option("--clock", help="Rehearsal only: read the time from this file, which its driver replaces."),
 ]
+Model = Annotated[str | None, typer.Option("--model", help="Which model; needed where the app has several.")]
+Durability = Annotated[
+    str, typer.Option("--durability", help="acknowledged: recorded before it leaves; interval: within 20 ms.")
+]
+Every = Annotated[float, typer.Option("--every", min=0.05, help="Real seconds between two looks of the loop.")]
+Memory = Annotated[
+    int | None, typer.Option("--memory-mb", min=64, help="What a training may take; it fails instead of the machine.")
+]
+Webhook = Annotated[
+    str | None,
+    typer.Option("--webhook", envvar="FLYBALL_WEBHOOK", help="Alerts are posted there, beside alerts.jsonl."),
+]
+Allow = Annotated[
+    list[str] | None,
+    typer.Option("--allow", help="A private network that the webhook may lie in, such as 10.1.0.0/16.", metavar="NET"),
+]

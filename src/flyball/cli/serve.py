@@ -14,9 +14,9 @@ def run(
     app: options.App,
     host: Annotated[str, typer.Option("--host", help="Loopback only, until keys exist.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one and says which.")] = 8741,
-    durability: Annotated[
-        str, typer.Option("--durability", help="acknowledged: recorded before it leaves; interval: within 20 ms.")
-    ] = "acknowledged",
+    durability: options.Durability = "acknowledged",
+    shared: Annotated[bool, typer.Option("--shared", help="Other servers may listen on the same port.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Do not say when it listens.")] = False,
     home: options.Home = None,
     clock: options.ClockFile = None,
     as_json: options.Json = False,
@@ -35,6 +35,8 @@ def run(
             )
 
     def ready(address: str, versions: dict[str, str]) -> None:
+        if quiet:
+            return
         if as_json:
             say.result({"address": address, "answering": versions})
         else:
@@ -43,7 +45,7 @@ def run(
 
     runtime.serve(
         session,
-        runtime.Edge(host=host, port=port, durability=durability),
+        runtime.Edge(host=host, port=port, durability=durability, shared=shared),
         ready,
         lambda text: say.err.print(escape(text)),
     )

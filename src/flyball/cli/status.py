@@ -1,15 +1,29 @@
-"""`flyball status`: what there is, and who answers."""
+"""`flyball status`: what there is, who answers, who is on the way, what the monitors say, and what the loop thinks."""
 
 from __future__ import annotations
 
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+
 from flyball.cli import opening, options, say
 
+if TYPE_CHECKING:
+    from flyball.cycle.status import ModelStatus, MonitorStatus, Status
 
-def run(app: options.App, home: options.Home = None, as_json: options.Json = False) -> int:
-    """What was ingested, which versions exist, who answers, and what the journal holds."""
+STATES = {"ok": "[green]ok[/]    ", "breach": "[red]breach[/]", "blind": "[yellow]blind[/] "}
+
+
+def run(
+    app: options.App, home: options.Home = None, clock: options.ClockFile = None, as_json: options.Json = False
+) -> int:
+    """What was ingested, which versions exist, who answers, what the monitors say, and what the loop will do next."""
     from flyball.cycle import status
+    from flyball.runtime import looping
 
-    found = status.status(opening.session(app, home, create=False))
+    session = opening.session(app, home, clock, create=False)
+    found = status.status(session, looping.read(session.home))
     if as_json:
         say.result(found)
         return 0
@@ -21,12 +35,70 @@ def run(app: options.App, home: options.Home = None, as_json: options.Json = Fal
             for t in found.tables
         ],
     )
+    for source in found.sources:
+        _monitor(source)
     for model in found.models:
-        say.line(f"\n[bold]{model.model}[/]  answering: {model.champion or 'nobody'} [dim]epoch {model.epoch}[/]")
-        say.table(
-            ("version", "decision", "registered", "learned until"),
-            [(v.version, v.decision or "not judged", v.registered[:19], v.cutoff[:19]) for v in model.versions],
-        )
+        _model(model)
     journal = found.journal
-    say.line(f"\n{journal.recorded:,} answers recorded, {journal.refused:,} refused, {journal.unknown:,} unknown")
+    say.line(
+        f"\n{journal.recorded:,} attempts to answer recorded, {journal.refused:,} refused, {journal.unknown:,} unknown"
+    )
+    _loop(found)
     return 0
+
+
+def _model(model: ModelStatus) -> None:
+    since = f" since {_when(model.since)}" if model.since else ""
+    say.line(f"\n[bold]{model.model}[/]  answering: {model.champion or 'nobody'}{since} [dim]epoch {model.epoch}[/]")
+    if model.paused:
+        say.line(f"  [yellow]paused[/]  {escape(model.paused)}")
+    way = model.candidate
+    if way is not None:
+        share = f" with {way.share:.0%} of the traffic" if way.share else ""
+        say.line(
+            f"  on its way: {way.version}, in {way.stage}{share} until {_when(way.until)} [dim](sent by {way.by})[/]"
+        )
+    for version, why in model.held.items():
+        say.line(f"  [red]held[/] {escape(version)}: {escape(why)}")
+    for monitor in model.monitors:
+        _monitor(monitor)
+    if model.training is not None:
+        last = model.training
+        became = last.decision or (f"failed, {last.failed}" if last.failed else "runs")
+        say.line(f"  last training {_when(last.began)}: {escape(last.reason)}: [bold]{escape(became)}[/]")
+    told = model.outcomes
+    if told.targets:
+        settled = f"{told.targets - told.void:,} settled, {told.void:,} void, {told.corrections:,} corrected"
+        say.line(f"  outcomes: {settled}")
+    say.table(
+        ("version", "decision", "registered", "learned until"),
+        [(v.version, v.decision or "not judged", v.registered[:19], v.cutoff[:19]) for v in model.versions],
+    )
+
+
+def _monitor(each: MonitorStatus) -> None:
+    found = "" if each.estimate is None else f" {each.estimate:.3g}"
+    held = "" if each.threshold is None or each.estimate is None else f" against {each.threshold:.3g}"
+    why = f"  [dim]{escape(each.why)}[/]" if each.why else ""
+    say.line(f"  {STATES[each.state]} {escape(each.monitor)}{found}{held}, since {_when(each.since)}{why}")
+
+
+def _loop(found: Status) -> None:
+    """What it thought in its last pass, and whether anybody looks at all."""
+    if found.silence:
+        say.line(f"[yellow]{found.silence}[/]")
+    looked = found.loop
+    if looked is None:
+        return
+    say.line(
+        f"[bold]loop[/]  looked at {_when(looked.at)}{', works on ' + escape(looked.working) if looked.working else ''}"
+    )
+    for seen in looked.models:
+        soonest = f" [dim]next: {_when(seen.next)}[/]" if seen.next else ""
+        say.line(f"  {seen.model}: {escape(seen.release)}; training: {escape(seen.training)}{soonest}")
+    for did in looked.did:
+        say.line(f"  {say.MARKS['done']} {escape(did)}")
+
+
+def _when(moment: datetime | None) -> str:
+    return f"{moment:%Y-%m-%d %H:%M}" if moment is not None else "never"

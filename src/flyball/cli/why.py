@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from flyball.cli import opening, options, say
 
@@ -15,29 +16,29 @@ def run(
         str, typer.Argument(help="The prediction id, as the server returned it.", metavar="PREDICTION")
     ],
     home: options.Home = None,
+    clock: options.ClockFile = None,
     as_json: options.Json = False,
 ) -> int:
     """Why this answer: version, asked time, inputs, features, training snapshot, code."""
     from flyball.cycle import why
 
-    found = why.why(opening.session(app, home, create=False), prediction)
+    found = why.why(opening.session(app, home, clock, create=False), prediction)
     if as_json:
         say.result(found)
         return 0
-    say.line(
-        f"[bold]{found.output:.6g}[/]  from {found.version} [dim]as {found.role}, epoch {found.epoch}, via {found.via}[/]"
-    )
+    output = f"no answer: {found.failed}" if found.output is None else f"{found.output:.6g}"
+    say.line(f"[bold]{output}[/]  from {found.version} [dim]as {found.role}, epoch {found.epoch}, via {found.via}[/]")
     say.line(f"asked {found.asked}{'' if found.within_tolerance else '  [yellow]outside the declared moment[/]'}")
+    say.line(f"[dim]{escape(found.because)}[/]")
     say.table(("input", "value"), sorted(found.inputs.items()))
     say.line()
     say.table(("feature", "value as known when asked"), list(found.features.items()))
     say.line()
-    rows = [("learned from", ", ".join(f"{t} up to batch {n}" for t, n in found.snapshot.batches.items()))]
-    rows += [
-        ("known before", str(found.snapshot.cutoff)),
-        ("knobs", ", ".join(f"{k}={v:g}" for k, v in found.knobs.items())),
-    ]
-    rows += [("code", found.commit or "not in a git repository"), ("manifest", found.manifest)]
-    rows += [("proof", found.proof)]
-    say.table(("", ""), rows)
+    rows = []
+    if found.snapshot is not None:
+        rows += [("learned from", ", ".join(f"{t} up to batch {n}" for t, n in found.snapshot.batches.items()))]
+        rows += [("known before", str(found.snapshot.cutoff))]
+        rows += [("knobs", ", ".join(f"{k}={v:g}" for k, v in found.knobs.items()))]
+        rows += [("code", found.commit or "not in a git repository"), ("manifest", found.manifest)]
+    say.table(("", ""), [*rows, ("proof", found.proof)])
     return 0

@@ -1,35 +1,61 @@
-"""From a registered version to a serving plan: the one place where what was trained meets what is declared.
+"""From the route to who answers: the one place where what was trained meets what is declared.
 
 Features are code, and code is never read from a store: a server answers by the features that the app file declares, and only
 if their fingerprints are those that the version was trained on. A changed feature therefore needs a new version first.
+
+The champion must be ready, or whoever answers goes on. What else there is (a candidate, and those who are asked when the
+champion fails) is left out where it cannot be made ready, and that is said: it must never keep a champion from answering.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import io
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, Final
 
-from flyball._kernel import ids
-from flyball._kernel.errors import StateError
+import numpy as np
+
+from flyball._kernel import conditions, ids
+from flyball._kernel.errors import FlyballError, StateError
 from flyball.cycle import artifacts, causes
 from flyball.cycle.session import Session
 from flyball.data import contract
 from flyball.learn import encode
+from flyball.learn.export.predictor import Answers, Kind, Matrix
 from flyball.learn.features import lookup
 from flyball.learn.model import Model
 from flyball.release import route
+from flyball.release.policy import Release
 from flyball.release.route import Answering
-from flyball.serve import protocol
-from flyball.serve.plan import Plan
+from flyball.serve import protocol, router
+from flyball.serve.plan import Plan, Row
+from flyball.serve.router import Routed
 
 SUBJECTS = "subjects"
 """The purpose under which personal values are hashed; one per home, so that the same person is found again."""
 
+SCORES: Final = "scores.npy"
+"""What training left of its models on the held-out rows, float64 of shape (models, rows): the declared one, linear, baseline.
+Named as in `learn.fitting`, which a server does not load: it would bring LightGBM and scikit-learn with it."""
 
-def plans(session: Session) -> dict[str, Plan]:
-    """A plan for each model that has a champion, by the route.
+Say = Callable[[str], None]
+Known = Mapping[tuple[str, str], Plan]
+"""Plans that are ready, by (role, version); role is "" for a version itself."""
+
+
+def routed(
+    session: Session, before: Mapping[str, Routed] | None = None, say: Say = lambda text: None
+) -> dict[str, Routed]:
+    """Who answers each model that has a champion, by the route.
+
+    Args:
+        before: who answers now: plans of versions that stay are used again, so that a change costs what is new in it.
+        say: told whom it goes without, and why.
 
     Raises:
-        StateError: `nothing-released`, or what `plan_of` raises.
+        StateError: `nothing-released`, or what `plan_of` raises about a champion.
     """
     now = route.sync(session.facts, session.routes, session.app.name, session.models)
     if not now.models:
@@ -40,17 +66,18 @@ def plans(session: Session) -> dict[str, Plan]:
             why="A server answers with a version that passed its gates.",
             next="flyball apply",
         )
-    return {name: plan_of(session, session.app.model(name), answering) for name, answering in now.models.items()}
+    known = {key: plan for each in (before or {}).values() for key, plan in _plans(each)}
+    return {name: _routed(session, session.app.model(name), each, known, say) for name, each in now.models.items()}
 
 
-def plan_of(session: Session, model: Model, answering: Answering) -> Plan:
+def plan_of(session: Session, model: Model, version: str) -> Plan:
     """Compile one version.
 
     Raises:
         StateError: `features-changed` when the app file no longer declares what the version was trained on;
             `signature-broken`, `artifact-changed`, `hostile-model` when what is stored cannot be trusted.
     """
-    manifest = artifacts.load_manifest(session, answering.champion)
+    manifest = artifacts.load_manifest(session, version)
     causes.same_features(model, manifest.version, manifest.causes["examples"], manifest.commit)
     spec = contract.spec(model.question)
     reads = model.features.reads(model.question) | {model.asked.column.name}
@@ -58,8 +85,8 @@ def plan_of(session: Session, model: Model, answering: Answering) -> Plan:
     return Plan(
         model=model.name,
         version=manifest.version,
-        epoch=answering.epoch,
         decode=protocol.decoder(model.question, reads),
+        decode_key=protocol.decoder(model.question, frozenset()),
         schema=protocol.schema(model.question, reads),
         outputs=tuple(o.name for o in model.features.outputs(model.question)),
         lookup=lookup.Lookup(model.features, model.question, session.online),
@@ -72,6 +99,91 @@ def plan_of(session: Session, model: Model, answering: Answering) -> Plan:
         personal=frozenset(spec.with_role(contract.Personal)),
         hash=_hasher(secret),
     )
+
+
+def baseline_of(session: Session, champion: Plan) -> Plan:
+    """The champion's baseline: what it always answered to the held-out rows. It looks nothing up and encodes nothing, so
+    that it answers when the online store or the champion's own artifacts do not.
+
+    Raises:
+        StateError: `baseline-not-constant`; `artifact-changed`.
+    """
+    manifest = artifacts.load_manifest(session, champion.version)
+    scores = np.load(io.BytesIO(session.blobs.get(manifest.artifacts[SCORES])), allow_pickle=False)[-1]
+    if not len(scores) or not np.isfinite(scores[0]) or (scores != scores[0]).any():
+        raise StateError(
+            "baseline-not-constant",
+            f"The baseline of {champion.version} is not one number.",
+            why="It is answered when nothing else can be asked, so it must not depend on a question.",
+            next="flyball apply",
+        )
+    constant = _Constant(float(scores[0]))
+    return replace(champion, outputs=(), lookup=_nothing, encode=constant.no_row, predictor=constant)
+
+
+def _routed(session: Session, model: Model, now: Answering, known: Known, say: Say) -> Routed:
+    def optional(role: str, version: str, make: Callable[[], Plan]) -> Plan | None:
+        if not version:
+            return None
+        try:
+            return known.get(("baseline" if role == "baseline" else "", version)) or make()
+        except FlyballError as problem:
+            say(f"{model.name} goes without the {role} {version}: {problem}")
+            return None
+
+    def version(role: str, name: str) -> Plan | None:
+        return optional(role, name, lambda: plan_of(session, model, name))
+
+    champion = known.get(("", now.champion)) or plan_of(session, model, now.champion)
+    candidate = version("candidate", now.candidate.version) if now.candidate is not None else None
+    fallbacks = (
+        ("previous", version("previous", now.previous)),
+        ("baseline", optional("baseline", now.champion, lambda: baseline_of(session, champion))),
+    )
+    return Routed(
+        epoch=now.epoch,
+        champion=champion,
+        candidate=candidate,
+        share=now.candidate.share if now.candidate is not None and candidate is not None else 0.0,
+        fallbacks=tuple((role, plan) for role, plan in fallbacks if plan is not None),
+        default=model.default,
+        slow=_slow(session.app.release),
+    )
+
+
+def _plans(each: Routed) -> Iterator[tuple[tuple[str, str], Plan]]:
+    for role, plan in (("", each.champion), ("", each.candidate), *each.fallbacks):
+        if plan is not None:
+            yield ("baseline" if role == "baseline" else "", plan.version), plan
+
+
+def _slow(release: Release) -> float:
+    """Twice what was declared to be the limit of the slowest hundredth, where one is; never less than usual."""
+    limits = [c.threshold for c in release.abort_unless if c.metric == conditions.p99_latency and c.whom is None]
+    return max([router.SLOW, *(2 * limit for limit in limits)])
+
+
+class _Constant:
+    """A model that always says the same, whatever it is shown."""
+
+    name: Kind = "sklearn"
+    features = 0
+
+    def __init__(self, output: float) -> None:
+        self._output = output
+
+    def no_row(self, _: Any) -> np.ndarray:
+        return np.empty(0, dtype=np.float32)
+
+    def row(self, values: Matrix) -> float:
+        return self._output
+
+    def batch(self, matrix: Matrix) -> Answers:
+        return np.full(len(matrix), self._output)
+
+
+def _nothing(_: Row, __: datetime) -> tuple[object, ...]:
+    return ()
 
 
 def _hasher(secret: bytes) -> Callable[[str], str]:

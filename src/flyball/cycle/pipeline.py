@@ -26,6 +26,7 @@ from flyball.learn import evaluate as evaluating
 from flyball.learn import examples as building
 from flyball.learn import fitting, gates, report
 from flyball.learn import model as models
+from flyball.learn import reference as references
 from flyball.learn.evaluate import Evaluation
 from flyball.learn.examples import Examples
 from flyball.learn.explore import Found
@@ -137,8 +138,10 @@ def _evaluate(work: Work, done: Mapping[str, Done]) -> Ran:
     measured = msgspec.json.decode(data, type=Evaluation)
     names = [m.name for m in gates.measurable(classifies=measured.classifies) if m.name in measured.measurements]
     shown = ", ".join(f"{name} {measured.measurements[name].estimate:.3f}" for name in names[:2])
+    answers = found.held_out.scores[found.held_out.main]
+    profiled = reference(work.model, tested.load_examples(work.session, done), found.bounds, answers)
     return Ran(
-        {"evaluation": work.session.blobs.put(data)},
+        {"evaluation": work.session.blobs.put(data), references.ARTIFACT: work.session.blobs.put(profiled)},
         said=f"{measured.n:,} held-out questions, {shown}",
     )
 
@@ -147,6 +150,12 @@ def evaluation(found: tested.Tested) -> bytes:
     """The evaluation on held-out rows, as it is stored."""
     held_out = found.held_out
     return facts.encode(evaluating.evaluate(held_out, gates.measurable(classifies=held_out.classifies)))
+
+
+def reference(model: Model, examples: Examples, bounds: Bounds, answers: np.ndarray) -> bytes:
+    """What monitors compare the version's traffic with, as it is stored."""
+    held_out = fitting.cut(examples, bounds).test
+    return facts.encode(references.reference(model, examples, held_out, answers))
 
 
 def _register(work: Work, done: Mapping[str, Done]) -> Ran:

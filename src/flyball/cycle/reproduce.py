@@ -19,6 +19,7 @@ from flyball.cycle.session import Session, Tell, silent
 from flyball.cycle.steps import Pinned
 from flyball.learn import encode, fitting
 from flyball.learn import examples as building
+from flyball.learn import reference as references
 from flyball.release.version import Manifest
 
 MADE = ("examples", "train", "evaluate")
@@ -78,7 +79,8 @@ def _made(work: Work, manifest: Manifest) -> Iterator[tuple[str, Mapping[str, by
     work.say("evaluate", "on the held-out rows")
     trained = encode.from_bytes(made[encode.ARTIFACT]), fitting.read_scores(made[fitting.SCORES])
     rows = tested.held_out(model.name, examples, trained, work.bounds(examples), tested.slices(model))
-    yield "evaluate", {"evaluation": pipeline.evaluation(rows)}
+    reference = pipeline.reference(model, examples, work.bounds(examples), trained[1][0])
+    yield "evaluate", {"evaluation": pipeline.evaluation(rows), references.ARTIFACT: reference}
 
 
 def _changed(now: Mapping[str, str], manifest: Manifest, step: str) -> list[str]:

@@ -33,10 +33,11 @@ class Retraining(Said, frozen=True, kw_only=True, tag="cycle.retraining"):
 
 
 class Retrained(Said, frozen=True, kw_only=True, tag="cycle.retrained"):
-    """It is over: what its gates decided, or the code of what stopped it ("" if nothing did)."""
+    """It is over: what its gates decided and which of them stood in the way, or the code of what stopped it."""
 
     until: datetime
     decision: str = ""
+    reason: str = ""
     failed: str = ""
 
 
@@ -60,6 +61,7 @@ def _fold(row: bytes | None, fact: Stored) -> bytes:
     return facts.encode(msgspec.structs.replace(before, ended=fact.at, decision=end.decision, failed=end.failed))
 
 
+BEGUN = frozenset({facts.kind(Retraining)})
 TRAININGS = Projection(
     "cycle.trainings", frozenset({facts.kind(Retraining), facts.kind(Retrained)}), facts.about, _fold
 )
@@ -149,9 +151,3 @@ def unfinished(session: Session) -> Iterator[tuple[Model, Row]]:
         row = last(session, model)
         if row is not None and row.ended is None:
             yield model, row
-
-
-def end(session: Session, model: Model, row: Row, *, decision: str = "", failed: str = "") -> None:
-    """Write down what came of a training."""
-    said = Retrained(until=row.until, decision=decision, failed=failed)
-    session.facts.append([Fact(session.app.name, model.name, said)])

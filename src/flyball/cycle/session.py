@@ -18,7 +18,9 @@ from flyball.data.source import Reader
 from flyball.data.tables import Tables
 from flyball.learn.features.online import Online
 from flyball.release.route import Routes
+from flyball.serve.auth import Keys
 from flyball.serve.journal import Journal, Settings
+from flyball.serve.outcomes import Outcomes
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,6 +47,8 @@ class Session:
         home: the folder where state and reports lie.
         holder: names this process in leases.
         journals: settings -> the journal of all server processes.
+        outcomes: what became of questions, as it was posted.
+        keys: who may do what.
         commit: the git commit of the app file, with a + when there are changes; "" outside a repository.
     """
 
@@ -60,6 +64,8 @@ class Session:
     reader: Reader
     routes: Routes
     journals: Callable[[Settings], Journal]
+    outcomes: Outcomes
+    keys: Keys
     commit: Callable[[], str]
     holder: str
 

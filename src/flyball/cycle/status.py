@@ -1,17 +1,30 @@
-"""Status: what there is, from what is recorded."""
+"""Status: what there is, from what is recorded: data, versions, who answers, what the monitors say, and what the loop thinks.
+
+What the loop thinks is what it wrote down in its last pass (`reconcile.Looked`). Where that is old, or nobody ever looked, it
+is said: silence must not be taken for health.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
 
 import msgspec
 
 from flyball._kernel.errors import StateError
-from flyball.cycle import gather
+from flyball.cycle import gather, retrain
+from flyball.cycle.reconcile import Looked
 from flyball.cycle.session import Session
 from flyball.data.ingest import Ingested
 from flyball.release import rollout, version
+from flyball.release.rollout import Rollout
 from flyball.serve.journal import Recovery, Segment
+from flyball.serve.outcomes import Counts
+from flyball.watch import observed
+from flyball.watch.observed import State
+
+STALE = timedelta(minutes=5)
+"""A loop that has not looked for so long, by its clock, is said to be gone."""
 
 
 class Table(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,12 +49,57 @@ class VersionStatus(msgspec.Struct, frozen=True, kw_only=True):
     cutoff: str
 
 
+class Candidate(msgspec.Struct, frozen=True, kw_only=True):
+    """A version on its way: its stage, the share of the traffic that it answers, and until when the stage lasts at least."""
+
+    version: str
+    stage: str
+    share: float
+    since: datetime
+    until: datetime
+    by: str
+
+
+class MonitorStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """What a monitor was last found to be, since when, and when that was written down.
+
+    Attributes:
+        version: that answered.
+        estimate, threshold: what was measured, and what it is held against; None where there is none.
+        why: what it says; "" where the numbers say it all.
+    """
+
+    monitor: str
+    state: State
+    since: datetime
+    at: datetime
+    version: str
+    estimate: float | None
+    threshold: float | None
+    why: str
+
+
 class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One model: who answers, and which versions exist."""
+    """One model: who answers, who is on the way, what watches it, and which versions exist.
+
+    Attributes:
+        since: when the champion became it; None where nobody answers.
+        held: versions that fell, and why.
+        paused: why the loop takes no step; "" if it does.
+        training: the last that a trigger asked for.
+        outcomes: of its questions, as they were posted.
+    """
 
     model: str
     champion: str
     epoch: int
+    since: datetime | None
+    candidate: Candidate | None
+    held: dict[str, str]
+    paused: str
+    monitors: list[MonitorStatus]
+    training: retrain.Row | None
+    outcomes: Counts
     versions: list[VersionStatus]
 
 
@@ -60,32 +118,61 @@ class JournalStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole."""
+    """The whole.
+
+    Attributes:
+        sources: the monitors of sources, which concern every model.
+        loop: what it thought in its last pass; None if it never ran here.
+        silence: what to say where no loop looks; "" if one does.
+    """
 
     app: str
     transactions: int
     head: str
     tables: list[Table]
     models: list[ModelStatus]
+    sources: list[MonitorStatus]
     journal: JournalStatus
+    loop: Looked | None
+    silence: str
 
 
-def status(session: Session) -> Status:
-    """Read the state of an app; changes nothing."""
+def status(session: Session, looked: Looked | None = None) -> Status:
+    """Read the state of an app; changes nothing.
+
+    Args:
+        looked: what the loop thought in its last pass, as `runtime.looping.read` finds it.
+    """
     head = session.facts.head()
+    posted = session.outcomes.counts()
     accounts = session.journal.recover()
     return Status(
         app=session.app.name,
         transactions=head.tx,
         head=head.hash,
         tables=_tables([said for source in session.app.sources for said in gather.ingested(session, source.name)]),
-        models=[_model(session, name) for name in session.models],
+        models=[_model(session, name, posted.get(name, _NOTHING)) for name in session.models],
+        sources=_monitors(session, ""),
         journal=JournalStatus(
             recorded=sum(a.recorded for a in accounts) + _recorded_since(session, accounts),
             refused=sum(a.refused for a in accounts),
             unknown=sum(a.unknown for a in accounts),
         ),
+        loop=looked,
+        silence=silence(looked, session.clock.now()),
     )
+
+
+_NOTHING = Counts(targets=0, void=0, corrections=0)
+
+
+def silence(looked: Looked | None, now: datetime) -> str:
+    """What to say where no loop looks; "" if one does."""
+    if looked is None:
+        return "No loop has ever looked here: nothing is released, watched or trained by itself. flyball up APP starts one."
+    if now - looked.at > STALE:
+        return f"No loop has looked since {looked.at:%Y-%m-%d %H:%M} UTC: nothing happens by itself. flyball up APP starts one."
+    return ""
 
 
 def _tables(ingested: Iterable[Ingested]) -> list[Table]:
@@ -112,13 +199,20 @@ def _table(name: str, batches: list[Ingested]) -> Table:
     )
 
 
-def _model(session: Session, name: str) -> ModelStatus:
+def _model(session: Session, name: str, posted: Counts) -> ModelStatus:
     now = rollout.now(session.facts, session.app.name, name)
     rows = version.versions(session.facts, session.app.name, name)
     return ModelStatus(
         model=name,
         champion=now.champion,
         epoch=now.epoch,
+        since=now.since,
+        candidate=_candidate(now),
+        held=now.held,
+        paused=now.paused,
+        monitors=_monitors(session, name),
+        training=retrain.last(session, session.app.model(name)),
+        outcomes=posted,
         versions=[
             VersionStatus(
                 version=row.version,
@@ -129,6 +223,37 @@ def _model(session: Session, name: str) -> ModelStatus:
             for row in rows
         ],
     )
+
+
+def _candidate(now: Rollout) -> Candidate | None:
+    if not now.candidate or now.entered is None:
+        return None
+    stage = now.stages[now.stage]
+    return Candidate(
+        version=now.candidate,
+        stage=stage.name,
+        share=stage.share,
+        since=now.entered,
+        until=now.entered + timedelta(seconds=stage.seconds),
+        by=now.by,
+    )
+
+
+def _monitors(session: Session, name: str) -> list[MonitorStatus]:
+    """What was last written of the monitors of a model; of the sources, where the name is ""."""
+    return [
+        MonitorStatus(
+            monitor=monitor,
+            state=row.last.state,
+            since=row.since,
+            at=row.at,
+            version=row.last.version,
+            estimate=row.last.estimate,
+            threshold=row.last.threshold,
+            why=row.last.reason,
+        )
+        for monitor, row in sorted(observed.rows(session.facts, session.app.name, name).items())
+    ]
 
 
 def _cutoff(session: Session, row: version.Row) -> str:

@@ -39,6 +39,14 @@ class Failed(Said, frozen=True, kw_only=True, tag="cycle.failed"):
     code: str
 
 
+class Failure(msgspec.Struct, frozen=True, kw_only=True):
+    """The last failure of a step, and when."""
+
+    key: str
+    code: str
+    at: datetime
+
+
 class Pinned(Said, frozen=True, kw_only=True, tag="cycle.pinned"):
     """The data that training reads from now on.
 
@@ -67,7 +75,18 @@ LAST = Projection(
     lambda fact: facts.about(fact, facts.decode(fact, Done).step),
     lambda _, fact: fact.said,
 )
+FAILURES = Projection(
+    "cycle.failures",
+    frozenset({facts.kind(Failed)}),
+    lambda fact: facts.about(fact, facts.decode(fact, Failed).step),
+    lambda _, fact: facts.encode(_failure(fact)),
+)
 PINS = Projection("cycle.pins", frozenset({facts.kind(Pinned)}), facts.about, lambda _, fact: fact.said)
+
+
+def _failure(fact: Stored) -> Failure:
+    failed = facts.decode(fact, Failed)
+    return Failure(key=failed.key, code=failed.code, at=fact.at)
 
 
 def _step_and_key(fact: Stored) -> tuple[str, str]:

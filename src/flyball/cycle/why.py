@@ -5,6 +5,7 @@ Each link is checked on the way: the manifest's signature, and that the history 
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import msgspec
@@ -13,8 +14,10 @@ from flyball._kernel import history
 from flyball._kernel.clock import from_micros
 from flyball._kernel.errors import StateError
 from flyball.cycle.session import Session
-from flyball.release import version
+from flyball.release import rollout, version
 from flyball.release.version import Snapshot
+from flyball.serve import router
+from flyball.serve.journal import Entry
 
 
 class Why(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,13 +26,17 @@ class Why(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         inputs: the request as it was recorded; personal values are keyed hashes.
         features: the values that the model saw, as known when asked.
-        snapshot: the data that the version learned from.
+        failed: the code of the error, where this attempt gave no answer.
+        because: how this version came to be asked.
+        manifest, snapshot, knobs, causes, environment, commit: of the version; empty for the declared default, which is none.
         causes: step -> cause -> fingerprint.
         proof: what was checked on the way.
     """
 
     prediction: str
-    output: float
+    output: float | None
+    failed: str
+    because: str
     model: str
     version: str
     epoch: int
@@ -40,13 +47,13 @@ class Why(msgspec.Struct, frozen=True, kw_only=True):
     latency_us: int
     inputs: dict[str, Any]
     features: dict[str, Any]
-    manifest: str
-    snapshot: Snapshot
-    knobs: dict[str, float]
-    causes: dict[str, dict[str, str]]
-    environment: dict[str, str]
-    commit: str
-    proof: str
+    manifest: str = ""
+    snapshot: Snapshot | None = None
+    knobs: dict[str, float] = {}
+    causes: dict[str, dict[str, str]] = {}
+    environment: dict[str, str] = {}
+    commit: str = ""
+    proof: str = "no version gave this answer: it is the default that the app declares"
 
 
 def why(session: Session, prediction: str) -> Why:
@@ -63,12 +70,11 @@ def why(session: Session, prediction: str) -> Why:
             why="Every answer is recorded under the id that the caller got.",
             next="Check the id; flyball status says how many answers there are.",
         )
-    row = version.find(session.facts, session.app.name, entry.version)
-    manifest = version.read(session.app.name, row, session.blobs, session.signer)
-    history.holds(session.facts, manifest.head)
-    return Why(
+    found = Why(
         prediction=entry.id,
-        output=entry.output,
+        output=entry.output if math.isfinite(entry.output) else None,
+        failed=entry.failed,
+        because=_because(session, entry),
         model=entry.model,
         version=entry.version,
         epoch=entry.epoch,
@@ -79,6 +85,14 @@ def why(session: Session, prediction: str) -> Why:
         latency_us=entry.latency_us,
         inputs=dict(entry.inputs),
         features=dict(entry.features),
+    )
+    if entry.version == router.DEFAULT:
+        return found
+    row = version.find(session.facts, session.app.name, entry.version)
+    manifest = version.read(session.app.name, row, session.blobs, session.signer)
+    history.holds(session.facts, manifest.head)
+    return msgspec.structs.replace(
+        found,
         manifest=row.manifest,
         snapshot=manifest.snapshot,
         knobs=manifest.knobs,
@@ -87,3 +101,14 @@ def why(session: Session, prediction: str) -> Why:
         commit=manifest.commit,
         proof="the manifest's signature holds, and the history that it was signed against is still there",
     )
+
+
+def _because(session: Session, entry: Entry) -> str:
+    """The last decision about who answers that was taken before the question, and what it made of this version."""
+    asked = from_micros(entry.asked)
+    state = rollout.at(session.facts, session.app.name, entry.model, asked)
+    decided = [said for at, said in rollout.history(session.facts, session.app.name, entry.model) if at <= asked]
+    if not decided:
+        return f"asked before anything was decided about {entry.model}"
+    beside = f"; {state.candidate} was on its way, in {state.stages[state.stage]}" if state.candidate else ""
+    return f"{rollout.told(decided[-1])}{beside}"

@@ -20,8 +20,24 @@ from flyball._kernel.errors import bounded
 from flyball.learn import gates
 from flyball.learn.evaluate import Evaluation
 
-LIGHT: Final = {"ink": "#374151", "muted": "#6b7280", "line": "#e5e7eb", "accent": "#2563eb", "second": "#d97706"}
-DARK: Final = {"ink": "#d1d5db", "muted": "#9ca3af", "line": "#30363f", "accent": "#7aa2f7", "second": "#f0a04b"}
+LIGHT: Final = {
+    "ink": "#374151",
+    "muted": "#6b7280",
+    "line": "#e5e7eb",
+    "soft": "#c3c9d4",
+    "accent": "#2563eb",
+    "second": "#d97706",
+    "bad": "#b91c1c",
+}
+DARK: Final = {
+    "ink": "#d1d5db",
+    "muted": "#9ca3af",
+    "line": "#30363f",
+    "soft": "#566070",
+    "accent": "#7aa2f7",
+    "second": "#f0a04b",
+    "bad": "#f87171",
+}
 WIDTH, HEIGHT = 380, 270
 TEXT = 2_000
 """Characters of one piece of text from outside."""
@@ -113,7 +129,7 @@ def _calibration(evaluation: Evaluation) -> Any:
     bins = [{"x": b.score, "y": b.outcome, "low": b.low, "high": b.high} for b in evaluation.calibration]
     low = 0.0 if evaluation.classifies else min(b["x"] for b in bins)
     high = max(max(b["x"], b["high"]) for b in bins)
-    marks = alt.Chart(_data(bins)).encode(x=alt.X("x:Q", title=axes[0]))
+    marks = alt.Chart(data(bins)).encode(x=alt.X("x:Q", title=axes[0]))
     bars = marks.mark_rule(color=LIGHT["accent"], strokeWidth=1.5).encode(y=alt.Y("low:Q", title=axes[1]), y2="high:Q")
     dots = marks.mark_circle(color=LIGHT["accent"], size=36, opacity=1).encode(y=alt.Y("y:Q", title=axes[1]))
     return _sized(_line([(low, low), (high, high)], *axes, dashed=True) + bars + dots)
@@ -128,7 +144,7 @@ def _scores(evaluation: Evaluation) -> Any:
         ]
     colours = alt.Scale(domain=sorted(parts), range=[LIGHT["second"], LIGHT["accent"]][-len(parts) :])
     legend = alt.Legend(title="outcome", orient="top-right") if evaluation.classifies else None
-    bars = alt.Chart(_data(rows)).mark_rect(opacity=0.5, strokeWidth=0)
+    bars = alt.Chart(data(rows)).mark_rect(opacity=0.5, strokeWidth=0)
     return _sized(
         bars.encode(
             x=alt.X("x:Q", title="predicted probability" if evaluation.classifies else "error"),
@@ -166,7 +182,7 @@ def _slices(evaluation: Evaluation) -> Any:
     dots = alt.Chart().mark_circle(color=LIGHT["accent"], size=36, opacity=1).encode(x=mid, y=y)
     size = alt.Chart().mark_text(align="right", color=LIGHT["muted"], fontSize=10)
     sizes = size.encode(x=alt.value(2 * WIDTH + 40), y=y, text="n:N")
-    layers = alt.layer(whole, bars, dots, sizes, data=_data(rows)).properties(width=2 * WIDTH, height=alt.Step(18))
+    layers = alt.layer(whole, bars, dots, sizes, data=data(rows)).properties(width=2 * WIDTH, height=alt.Step(18))
     header = alt.Header(
         title=None, labelAnchor="start", labelFontWeight="bold", labelColor=LIGHT["ink"], labelFontSize=12
     )
@@ -174,14 +190,15 @@ def _slices(evaluation: Evaluation) -> Any:
     return layers.facet(facet=by, columns=1, spacing=14).resolve_scale(y="independent")
 
 
-def _data(rows: Sequence[Mapping[str, object]]) -> Any:
+def data(rows: Sequence[Mapping[str, object]]) -> Any:
+    """Rows as values of fixed fields."""
     return alt.InlineData(values=[dict(r) for r in rows])
 
 
 def _line(points: Sequence[tuple[float, float]], x: str, y: str, *, dashed: bool = False) -> Any:
     style: dict[str, Any] = {"strokeDash": [4, 4], "strokeWidth": 1} if dashed else {"strokeWidth": 2}
     rows = [{"x": a, "y": b, "k": k} for k, (a, b) in enumerate(points)]
-    mark = alt.Chart(_data(rows)).mark_line(color=LIGHT["muted" if dashed else "accent"], **style)
+    mark = alt.Chart(data(rows)).mark_line(color=LIGHT["muted" if dashed else "accent"], **style)
     return mark.encode(x=alt.X("x:Q", title=x), y=alt.Y("y:Q", title=y), order="k:Q")
 
 

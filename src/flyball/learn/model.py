@@ -7,6 +7,7 @@ the search, the defaults and the record of what was chosen all come from one pla
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, dataclass_transform, get_type_hints
@@ -91,7 +92,7 @@ class Params:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A declared model; see `model`."""
+    """A declared model; see `model`. The default is part of the app, and of no step: nothing is learned from it."""
 
     name: str
     features: FeatureSet
@@ -100,6 +101,7 @@ class Model:
     knobs: type[Params]
     build: Callable[..., Any]
     place: Place = field(compare=False)
+    default: float | None = None
 
     @property
     def question(self) -> type[Contract]:
@@ -107,15 +109,22 @@ class Model:
         return self.predicts.contract
 
 
-def model(features: FeatureSet, *, predicts: Any, asked: Moment) -> Callable[[Callable[..., Any]], Model]:
+def model(
+    features: FeatureSet, *, predicts: Any, asked: Moment, default: float | None = None
+) -> Callable[[Callable[..., Any]], Model]:
     """Declare a model by decorating the function that builds its estimator.
 
     Args:
         features: what it reads.
         predicts: an outcome column; Boolean for a classifier, a number for a regressor.
         asked: the moment at which each question is asked, relative to a column of the question.
+        default: what a server answers when the champion, the one before and the baseline all fail; None: an error.
+            A probability for a classifier.
     """
     where = place.here()
+    # One number has one fingerprint, however it is spelt; what is none is left for `check` to refuse.
+    given: object = default
+    plain = float(given) if type(given) is int else default
 
     def declare(build: Callable[..., Any]) -> Model:
         names = list(inspect.signature(build).parameters)
@@ -129,7 +138,7 @@ def model(features: FeatureSet, *, predicts: Any, asked: Moment) -> Callable[[Ca
                 next=f"Write def {build.__name__}(knobs: Knobs) -> ..., with class Knobs(fb.Params).",
             )
         vars(build)[DECLARED] = True
-        return Model(build.__name__, features, contract.ref(predicts), asked, knobs, build, where)
+        return Model(build.__name__, features, contract.ref(predicts), asked, knobs, build, where, plain)
 
     return declare
 
@@ -140,7 +149,7 @@ def check(model: Model) -> None:
     Raises:
         DeclarationError: `leaks-outcome` (a feature reads what settles later), `asked-too-early` (the row itself is not
             known when asked), `predicts-no-outcome`, `outcome-of-unknown-kind`, `no-features`, `personal-as-feature`,
-            `no-such-column`, and what `meaning.check` refuses.
+            `no-such-column`, `default-out-of-range`, and what `meaning.check` refuses.
     """
     spec = contract.spec(model.question)
     if not model.features.features:
@@ -169,6 +178,7 @@ def check(model: Model) -> None:
             next="Declare the outcome as dy.Bool() or as a number.",
         )
     _check_moment(model, spec)
+    _check_default(model)
     for feature in model.features.features:
         reads: frozenset[str] = frozenset()
         match feature:
@@ -186,6 +196,24 @@ def check(model: Model) -> None:
 def classifies(model: Model) -> bool:
     """Whether the model predicts a Boolean."""
     return bool(contract.spec(model.question).column(model.predicts.name).dtype == pl.Boolean)
+
+
+def _check_default(model: Model) -> None:
+    default: object = model.default
+    if default is None:
+        return
+    binary = classifies(model)
+    number = default if isinstance(default, float) else math.nan
+    if not math.isfinite(number) or (binary and not 0 <= number <= 1):
+        raise DeclarationError(
+            "default-out-of-range",
+            f"The model {model.name!r} answers {default!r} by default.",
+            where=model.place,
+            why="A default is a probability from 0 to 1, as every answer of a classifier."
+            if binary
+            else "A default is a finite number, as every answer.",
+            next="Write default=0.2, or leave it out: then a question that nothing can answer is an error.",
+        )
 
 
 def _check_personal(feature: Given | Computed | Latest | Window, model: Model) -> None:

@@ -3,21 +3,18 @@
 First what was promised and how it turned out, then the models side by side, how the version ranks and how its
 probabilities hold, where it is weak, and what it was made from.
 
-The page has no script and loads nothing (its policy forbids both); it follows the reader's light or dark setting.
-Text from outside cannot act: `_el` makes plain and escapes whatever is no `_Markup` of its own, and `_md` all it is given.
-Same input, same bytes: nothing here holds a time, a random id or a counter. Heavy, as `charts` is.
+How it looks, and that text from outside cannot act, is `page`'s. Same input, same bytes: nothing here holds a time, a random
+id or a counter. Heavy, as `charts` is.
 """
 
 from __future__ import annotations
 
-import html
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from flyball._kernel.conditions import Measurement, Outcome, Verdict
-from flyball.learn import charts, gates
+from flyball._kernel.conditions import Outcome, Verdict
+from flyball.learn import charts, gates, page
 from flyball.learn.charts import Figure
 from flyball.learn.evaluate import Compared, Evaluation
 
@@ -26,7 +23,6 @@ DECISIONS: Final[Mapping[str, tuple[Outcome, str]]] = {
     "held": (Outcome.INCONCLUSIVE, "Held: the data cannot settle every gate."),
     "rejected": (Outcome.FAIL, "Rejected: a gate failed."),
 }
-SIGNS: Final = {Outcome.PASS: "✓", Outcome.FAIL: "✕", Outcome.INCONCLUSIVE: "~"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,16 +71,6 @@ def render(subject: Subject) -> Rendered:
 # What both forms say
 
 
-def _number(x: float, *, signed: bool = False) -> str:
-    size = abs(x) if abs(x) > 1e-9 else 0.0  # below that it is the rounding of the sum
-    text = f"{size:,.1f}" if size >= 10 else f"{size:.3f}" if size >= 1e-3 or not size else f"{size:.1e}"
-    return ("−" if x < 0 < size else "+" if signed else "") + text
-
-
-def _span(m: Measurement, *, signed: bool = False) -> str:
-    return f"{_number(m.low, signed=signed)} to {_number(m.high, signed=signed)}"
-
-
 def _names(evaluation: Evaluation) -> list[str]:
     suited = gates.measurable(classifies=evaluation.classifies)
     return [m.name for m in suited if any(m.name in c.measurements for c in evaluation.models)]
@@ -95,7 +81,7 @@ def _verdict_row(verdict: Verdict, measured: Mapping[str, float]) -> tuple[str, 
     m, name = verdict.measurement, verdict.condition.split(" ")[0]
     if m is not None:
         signed = ".on(" in verdict.condition
-        return _number(m.estimate, signed=signed), _span(m, signed=signed), f"{m.n:,}", verdict.reason
+        return page.number(m.estimate, signed=signed), page.span(m, signed=signed), f"{m.n:,}", verdict.reason
     if f"{name}.estimate" in measured:
         mid, low, high = (f"{measured[f'{name}.{k}'] * 1e3:.3g}" for k in ("estimate", "low", "high"))
         return f"{mid} ms", f"{low} to {high} ms", f"{measured[f'{name}.n']:,.0f}", verdict.reason
@@ -104,7 +90,7 @@ def _verdict_row(verdict: Verdict, measured: Mapping[str, float]) -> tuple[str, 
 
 def _lineage(subject: Subject) -> list[tuple[str, str]]:
     e = subject.evaluation
-    kind = f"{e.base_rate:.1%} of them true" if e.classifies else f"mean outcome {_number(e.base_rate)}"
+    kind = f"{e.base_rate:.1%} of them true" if e.classifies else f"mean outcome {page.number(e.base_rate)}"
     rows = [("version", subject.version), *subject.lineage.items(), ("held-out rows", f"{e.n:,}, {kind}")]
     rows += [("features", ", ".join(subject.features))] if subject.features else []
     rows += [("knobs", ", ".join(f"{k} = {v}" for k, v in subject.params.items()))] if subject.params else []
@@ -130,20 +116,6 @@ def _method(evaluation: Evaluation) -> str:
 
 # Markdown
 
-_SPECIAL = re.compile(r"([\\`*_\[\]<>|~#!$&{}])")
-
-
-def _md(text: object) -> str:
-    """Text from outside as Markdown that shows it literally, in a table cell too."""
-    return (
-        _SPECIAL.sub(r"\\\1", charts.plain(text)).replace("\\<", "&lt;").replace("\\>", "&gt;").replace("\\&", "&amp;")
-    )
-
-
-def _md_table(head: Sequence[str], rows: Iterable[Iterable[str]]) -> str:
-    lines: list[Iterable[str]] = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
 
 def _md_models(evaluation: Evaluation) -> str:
     def cell(c: Compared, name: str) -> str:
@@ -151,34 +123,34 @@ def _md_models(evaluation: Evaluation) -> str:
         return (
             ""
             if m is None
-            else f"{_number(m.estimate)} ({_span(m)})"
-            + (f"<br>{_number(d.estimate, signed=True)} ({_span(d, signed=True)})" if d else "")
+            else f"{page.number(m.estimate)} ({page.span(m)})"
+            + (f"<br>{page.number(d.estimate, signed=True)} ({page.span(d, signed=True)})" if d else "")
         )
 
     names = _names(evaluation)
-    return _md_table(
-        ["model", *map(_md, names)], ([_md(c.name), *(cell(c, n) for n in names)] for c in evaluation.models)
+    return page.md_table(
+        ["model", *map(page.md, names)], ([page.md(c.name), *(cell(c, n) for n in names)] for c in evaluation.models)
     )
 
 
 def _markdown(subject: Subject, figures: Sequence[Figure]) -> str:
     e = subject.evaluation
     rows = [
-        [f"{SIGNS[v.outcome]} {v.outcome}", _md(v.condition), *map(_md, _verdict_row(v, subject.measured))]
+        [f"{page.SIGNS[v.outcome]} {v.outcome}", page.md(v.condition), *map(page.md, _verdict_row(v, subject.measured))]
         for v in subject.verdicts
     ]
     parts = [
-        f"# {_md(subject.title)}",
-        f"{_md(subject.app)} · {_md(subject.model)} · {_md(subject.version)}",
+        f"# {page.md(subject.title)}",
+        f"{page.md(subject.app)} · {page.md(subject.model)} · {page.md(subject.version)}",
         *([f"**{DECISIONS[gates.decision(subject.verdicts)][1]}**"] if rows else []),
-        *(["## What was promised", _md_table(_HEAD, rows)] if rows else []),
+        *(["## What was promised", page.md_table(_HEAD, rows)] if rows else []),
         *(["## Models compared", _md_models(e)] if e.models else []),
         "## Pictures",
-        *(f"![{f.caption}]({f.name}.svg)\n\n*{_md(f.caption)}*" for f in figures),
-        *(["## Not measured", "\n".join(f"- {_md(text)}" for text in _left_out(e))] if e.left_out else []),
+        *(f"![{f.caption}]({f.name}.svg)\n\n*{page.md(f.caption)}*" for f in figures),
+        *(["## Not measured", "\n".join(f"- {page.md(text)}" for text in _left_out(e))] if e.left_out else []),
         "## What it was made from",
-        _md_table(["", ""], (map(_md, row) for row in _lineage(subject))),
-        _md(_method(e)),
+        page.md_table(["", ""], (map(page.md, row) for row in _lineage(subject))),
+        page.md(_method(e)),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -187,32 +159,6 @@ _HEAD: Final = ("outcome", "promise", "estimate", "95 % interval", "rows", "rema
 
 
 # HTML
-
-
-class _Markup(str):
-    """Markup that was built here, and may stand as it is."""
-
-    __slots__ = ()
-
-
-def _el(tag: str, *children: str | None, **attributes: str) -> _Markup:
-    """An element; every child that is no `_Markup`, and every attribute, is made plain and escaped."""
-    said = "".join(
-        f' {k.rstrip("_").replace("_", "-")}="{html.escape(charts.plain(v))}"' for k, v in attributes.items()
-    )
-    inner = "".join(c if isinstance(c, _Markup) else html.escape(charts.plain(c)) for c in children if c is not None)
-    return _Markup(f"<{tag}{said}>{inner}</{tag}>")
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]], kind: str) -> _Markup:
-    body = (_el("tr", *(_el("td", cell) for cell in row)) for row in rows)
-    head_row = _el("tr", *(_el("th", h, scope="col") for h in head))
-    table = _el("table", _el("thead", head_row), _el("tbody", *body), class_=kind)
-    return _el("div", table, class_="wide")
-
-
-def _badge(outcome: Outcome) -> _Markup:
-    return _el("span", f"{SIGNS[outcome]} {outcome}", class_=f"badge {outcome}")
 
 
 def _glyph(verdict: Verdict) -> str:
@@ -226,17 +172,17 @@ def _glyph(verdict: Verdict) -> str:
         f"{10 + 120 * (x - min(points)) / span:.1f}" for x in (m.low, m.estimate, m.high, verdict.threshold)
     )
     above = " >= " in verdict.condition
-    good = _el("rect", x=at if above else "0", y="2", width=f"{140 - float(at):.1f}" if above else at, height="14")
+    good = page.el("rect", x=at if above else "0", y="2", width=f"{140 - float(at):.1f}" if above else at, height="14")
     shapes = (
-        _el("g", good, class_="good"),
-        _el("line", x1=at, x2=at, y1="2", y2="16", class_="at"),
-        _el("line", x1=low, x2=high, y1="9", y2="9", class_="bar"),
-        _el("circle", cx=mid, cy="9", r="3.5", class_="dot"),
+        page.el("g", good, class_="good"),
+        page.el("line", x1=at, x2=at, y1="2", y2="16", class_="at"),
+        page.el("line", x1=low, x2=high, y1="9", y2="9", class_="bar"),
+        page.el("circle", cx=mid, cy="9", r="3.5", class_="dot"),
     )
-    return _el("svg", *shapes, viewBox="0 0 140 18", width="140", height="18", class_="glyph", aria_hidden="true")
+    return page.el("svg", *shapes, viewBox="0 0 140 18", width="140", height="18", class_="glyph", aria_hidden="true")
 
 
-def _models(evaluation: Evaluation) -> _Markup:
+def _models(evaluation: Evaluation) -> page.Markup:
     names = _names(evaluation)
 
     def cell(c: Compared, name: str) -> str:
@@ -248,23 +194,27 @@ def _models(evaluation: Evaluation) -> _Markup:
         if d is not None:
             ends = (d.low, d.high) if better == "higher" else (-d.high, -d.low)
             kind = "up" if ends[0] > 0 else "down" if ends[1] < 0 else ""
-            text = f"{_number(d.estimate, signed=True)} ({_span(d, signed=True)})"
-            apart = _el("small", text, class_=f"apart {kind}")
-        return _Markup("".join(filter(None, (_el("b", _number(m.estimate)), _el("small", _span(m)), apart))))
+            text = f"{page.number(d.estimate, signed=True)} ({page.span(d, signed=True)})"
+            apart = page.el("small", text, class_=f"apart {kind}")
+        return page.Markup(
+            "".join(filter(None, (page.el("b", page.number(m.estimate)), page.el("small", page.span(m)), apart)))
+        )
 
-    rows = ([_el("b", c.name), *(cell(c, n) for n in names)] for c in evaluation.models)
-    return _table(["model", *names], rows, "models")
+    rows = ([page.el("b", c.name), *(cell(c, n) for n in names)] for c in evaluation.models)
+    return page.table(["model", *names], rows, "models")
 
 
-def _groups(evaluation: Evaluation) -> _Markup:
+def _groups(evaluation: Evaluation) -> page.Markup:
     names = _names(evaluation)
     rows = (
         [g.slice, g.group, f"{g.n:,}"]
-        + [f"{_number(m.estimate)} ({_span(m)})" if (m := g.measurements.get(n)) else "" for n in names]
+        + [f"{page.number(m.estimate)} ({page.span(m)})" if (m := g.measurements.get(n)) else "" for n in names]
         for g in evaluation.slices
     )
-    return _el(
-        "details", _el("summary", "The same as numbers"), _table(["slice", "group", "rows", *names], rows, "groups")
+    return page.el(
+        "details",
+        page.el("summary", "The same as numbers"),
+        page.table(["slice", "group", "rows", *names], rows, "groups"),
     )
 
 
@@ -274,76 +224,23 @@ def _page(subject: Subject, figures: Sequence[Figure]) -> str:
     rows = []
     for v in subject.verdicts:
         estimate, interval, n, remark = _verdict_row(v, subject.measured)
-        rows.append([_badge(v.outcome), _el("code", v.condition), estimate, interval, _glyph(v), n, remark])
-    drawn = {f.name: _el("figure", _Markup(f.svg), _el("figcaption", f.caption)) for f in figures}
+        rows.append([page.badge(v.outcome), page.el("code", v.condition), estimate, interval, _glyph(v), n, remark])
+    drawn = {f.name: page.el("figure", page.Markup(f.svg), page.el("figcaption", f.caption)) for f in figures}
     slices = drawn.pop("slices", None)
-    lineage = [part for k, v in _lineage(subject) for part in (_el("dt", k), _el("dd", v))]
+    lineage = [part for k, v in _lineage(subject) for part in (page.el("dt", k), page.el("dd", v))]
     body = [
-        _el(
+        page.el(
             "header",
-            _el("p", f"{subject.app} · {subject.model} · {subject.version[:12]}", class_="over"),
-            _el("h1", subject.title),
-            _el("p", sentence, class_=f"decision {outcome}") if rows else None,
+            page.el("p", f"{subject.app} · {subject.model} · {subject.version[:12]}", class_="over"),
+            page.el("h1", subject.title),
+            page.el("p", sentence, class_=f"decision {outcome}") if rows else None,
         ),
-        _section("What was promised", _table([*_HEAD[:4], "", *_HEAD[4:]], rows, "verdicts") if rows else None),
-        _section("Models compared", _models(e) if e.models else None),
-        _section("How it answers", _el("div", *drawn.values(), class_="grid")),
-        _section("Where it is strong, where weak", slices, _groups(e) if e.slices else None),
-        _section("Not measured", _el("ul", *(_el("li", t) for t in _left_out(e))) if e.left_out else None),
-        _section("What it was made from", _el("dl", *lineage)),
-        _el("footer", _method(e)),
+        page.section("What was promised", page.table([*_HEAD[:4], "", *_HEAD[4:]], rows, "verdicts") if rows else None),
+        page.section("Models compared", _models(e) if e.models else None),
+        page.section("How it answers", page.el("div", *drawn.values(), class_="grid")),
+        page.section("Where it is strong, where weak", slices, _groups(e) if e.slices else None),
+        page.section("Not measured", page.el("ul", *(page.el("li", t) for t in _left_out(e))) if e.left_out else None),
+        page.section("What it was made from", page.el("dl", *lineage)),
+        page.el("footer", _method(e)),
     ]
-    head = (
-        '<meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'
-        '<meta name="color-scheme" content="light dark">'
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none';style-src 'unsafe-inline'\">"
-        f"{_el('title', subject.title)}<style>{_CSS}</style>"
-    )
-    return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>{_el("main", *body)}</body></html>\n'
-
-
-def _section(title: str, *parts: str | None) -> _Markup | None:
-    return _el("section", _el("h2", title), *parts) if any(parts) else None
-
-
-def _variables(colours: Mapping[str, str]) -> str:
-    return "".join(f"--{name}:{value};" for name, value in colours.items())
-
-
-_CSS: Final = f"""
-:root{{{_variables(charts.LIGHT)}--paper:#fff;--strong:#111827;--pass:#15803d;--fail:#b91c1c;--inconclusive:#a16207}}
-@media (prefers-color-scheme:dark){{:root{{{_variables(charts.DARK)}--paper:#14171c;--strong:#f3f4f6;--pass:#4ade80;
---fail:#f87171;--inconclusive:#facc15}}}}
-*{{box-sizing:border-box}}
-body{{margin:0;background:var(--paper);color:var(--ink);font:16px/1.55 {charts.FONT};-webkit-font-smoothing:antialiased}}
-main{{max-width:1120px;margin:0 auto;padding:64px 24px 96px}}
-h1{{font-size:2.1rem;line-height:1.2;letter-spacing:-.02em;margin:.2rem 0 1.2rem;color:var(--strong);text-wrap:balance}}
-h2{{font-size:1.15rem;letter-spacing:-.01em;margin:0 0 1rem;color:var(--strong)}}
-section{{margin-top:56px}}
-.over{{margin:0;color:var(--muted);font-size:.9rem}}
-.decision{{display:inline-block;margin:0;padding:.45rem .9rem;border-left:3px solid currentColor;font-weight:600;
-background:color-mix(in srgb,currentColor 8%,transparent);border-radius:0 6px 6px 0}}
-.pass{{color:var(--pass)}}.fail{{color:var(--fail)}}.inconclusive{{color:var(--inconclusive)}}
-.badge{{display:inline-block;padding:.05rem .55rem;border-radius:99px;font-size:.85rem;font-weight:600;white-space:nowrap;
-background:color-mix(in srgb,currentColor 10%,transparent)}}
-.wide{{overflow-x:auto}}
-table{{border-collapse:collapse;width:100%;font-size:.92rem;font-variant-numeric:tabular-nums}}
-th{{text-align:left;font-weight:500;font-size:.8rem;color:var(--muted);padding:0 16px 8px 0;white-space:nowrap}}
-td{{padding:10px 16px 10px 0;border-top:1px solid var(--line);vertical-align:top;overflow-wrap:anywhere}}
-code{{font:.86rem/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;color:var(--strong)}}
-.verdicts td:nth-child(n+3):nth-child(-n+6),.models td,.groups td:nth-child(n+3){{white-space:nowrap}}
-.verdicts td:nth-child(2){{min-width:15rem}}.verdicts td:last-child,small{{color:var(--muted);font-size:.82rem}}
-.models small{{display:block}}.models b{{color:var(--strong);font-weight:600}}
-.models .apart.up{{color:var(--pass)}}.models .apart.down{{color:var(--fail)}}
-.glyph{{vertical-align:middle}}.good{{fill:var(--pass);opacity:.12}}
-.glyph .at{{stroke:var(--ink)}}.glyph .bar{{stroke:var(--accent);stroke-width:2}}.glyph .dot{{fill:var(--accent)}}
-.grid{{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(420px,100%),1fr));gap:40px 32px}}
-figure{{margin:0}}figure svg{{display:block;max-width:100%;height:auto}}
-figcaption{{margin-top:10px;color:var(--muted);font-size:.86rem}}
-details{{margin-top:24px}}summary{{cursor:pointer;color:var(--muted);font-size:.9rem;margin-bottom:16px}}
-ul{{margin:0;padding-left:1.1rem;font-size:.92rem}}
-dl{{display:grid;grid-template-columns:max-content 1fr;gap:8px 24px;margin:0;font-size:.92rem}}
-dt{{color:var(--muted)}}dd{{margin:0;overflow-wrap:anywhere}}
-footer{{margin-top:64px;padding-top:16px;border-top:1px solid var(--line);color:var(--muted);font-size:.82rem}}
-@media print{{main{{padding:0}}section{{break-inside:avoid}}}}
-"""
+    return page.document(subject.title, body)

@@ -45,7 +45,7 @@ def decide(state: Rollout, moment: datetime, verdicts: Sequence[Verdict], patien
         return _on_probation(state, moment, failed, patience)
     name, epoch, stage, told = state.candidate, state.epoch + 1, state.stages[state.stage], tuple(verdicts)
     if failed:
-        reason = f"failed in {stage.name}: {'; '.join(_why(v) for v in failed)}"
+        reason = f"failed in {stage.name}: {'; '.join(words(v) for v in failed)}"
         return Move(said=Aborted(version=name, epoch=epoch, reason=reason, verdicts=told), why=reason)
     if state.paused:
         return Move(said=None, why=f"paused: {state.paused}")
@@ -54,16 +54,17 @@ def decide(state: Rollout, moment: datetime, verdicts: Sequence[Verdict], patien
         return Move(said=None, why=f"{name}: {stage}, until {over:%Y-%m-%d %H:%M} UTC", due=over)
     unsure = [v for v in told if v.outcome is Outcome.INCONCLUSIVE]
     if unsure:
-        reason = f"no certainty in {stage.name}: {'; '.join(_why(v) for v in unsure)}"
+        reason = f"no certainty in {stage.name}: {'; '.join(words(v) for v in unsure)}"
         if moment >= over + patience:
             return Move(said=Aborted(version=name, epoch=epoch, reason=reason, verdicts=told), why=reason)
         return Move(said=None, why=f"{name} is held in {stage.name}: {reason}", due=over + patience)
     if state.stage + 1 < len(state.stages):
-        why = f"{name} goes on to {state.stages[state.stage + 1]}"
-        return Move(said=Advanced(version=name, stage=state.stage + 1, epoch=epoch, verdicts=told), why=why)
+        into = state.stages[state.stage + 1]
+        said = Advanced(version=name, stage=state.stage + 1, into=into, epoch=epoch, verdicts=told)
+        return Move(said=said, why=f"{name} goes on into {into}")
     why = "passed every stage"
-    said = Promoted(version=name, previous=state.champion, epoch=epoch, reason=why, verdicts=told)
-    return Move(said=said, why=f"{name} {why}")
+    promoted = Promoted(version=name, previous=state.champion, epoch=epoch, reason=why, verdicts=told)
+    return Move(said=promoted, why=f"{name} {why}")
 
 
 def _on_probation(state: Rollout, moment: datetime, failed: Sequence[Verdict], patience: timedelta) -> Move:
@@ -74,13 +75,14 @@ def _on_probation(state: Rollout, moment: datetime, failed: Sequence[Verdict], p
     if moment >= over or not state.previous:
         return Move(said=None, why=f"{state.champion} answers")
     if failed:
-        reason = f"failed as champion: {'; '.join(_why(v) for v in failed)}"
+        reason = f"failed as champion: {'; '.join(words(v) for v in failed)}"
         (said,) = roll_back(state, reason=reason, verdicts=failed)
         return Move(said=said, why=reason)
     return Move(said=None, why=f"{state.champion} answers, on probation until {over:%Y-%m-%d %H:%M} UTC", due=over)
 
 
-def _why(verdict: Verdict) -> str:
+def words(verdict: Verdict) -> str:
+    """A verdict in words, with what was found."""
     found = verdict.measurement
     said = f" (found {found.estimate:.3g}, {found.low:.3g} to {found.high:.3g}, n = {found.n:,})" if found else ""
     return f"{verdict.condition}{said}{': ' + verdict.reason if verdict.reason else ''}"

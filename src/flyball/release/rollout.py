@@ -59,10 +59,11 @@ class Started(Said, frozen=True, kw_only=True, tag="release.started"):
 
 
 class Advanced(Said, frozen=True, kw_only=True, tag="release.advanced"):
-    """The candidate enters stage number `stage`, counted from 0."""
+    """The candidate enters stage number `stage`, counted from 0, which is `into`."""
 
     version: str
     stage: int
+    into: Step
     epoch: int
     verdicts: tuple[Verdict, ...] = ()
 
@@ -261,7 +262,7 @@ def told(said: Said) -> str:
             gates = ", gates overridden" if said.overridden else ""
             return f"{said.version} goes into {said.stages[0]}{gates}: {said.reason} ({said.by})"
         case Advanced():
-            return f"{said.version} enters stage {said.stage + 1}"
+            return f"{said.version} goes on into {said.into}"
         case Promoted():
             return f"{said.version} answers from now on: {said.reason} ({said.by})"
         case Aborted():

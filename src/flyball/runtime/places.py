@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from flyball._kernel import ids
 from flyball._kernel.errors import StateError
 from flyball._kernel.facts import signed_part
 from flyball._kernel.ports import Clock
+from flyball.adapters.embedded import tokens
+from flyball.adapters.embedded.alerts import LogAlerts, WebhookAlerts
 from flyball.adapters.embedded.blobs import FileBlobs
 from flyball.adapters.embedded.clock import SteppedClock, SystemClock
 from flyball.adapters.embedded.commit import commit
@@ -19,28 +23,37 @@ from flyball.adapters.embedded.journal import SqliteJournal
 from flyball.adapters.embedded.keys import FileSigner
 from flyball.adapters.embedded.lease import SqlLease
 from flyball.adapters.embedded.online import SqlOnline
+from flyball.adapters.embedded.outcomes import SqliteOutcomes
 from flyball.adapters.embedded.routes import FileRoutes
 from flyball.adapters.embedded.sources import FileReader
 from flyball.adapters.embedded.tables import DeltaTables
 from flyball.adapters.memory.blobs import MemoryBlobs
+from flyball.adapters.memory.clock import VirtualClock, drawn
 from flyball.adapters.memory.facts import MemoryFacts
 from flyball.adapters.memory.journal import MemoryJournal
 from flyball.adapters.memory.keys import MemorySigner
 from flyball.adapters.memory.lease import MemoryLease
 from flyball.adapters.memory.online import MemoryOnline
+from flyball.adapters.memory.outcomes import MemoryOutcomes
 from flyball.adapters.memory.routes import MemoryRoutes
 from flyball.adapters.memory.tables import MemoryTables
 from flyball.app import App
-from flyball.cycle import account, gather, steps
+from flyball.cycle import account, gather, retrain, steps
 from flyball.cycle.session import Session
 from flyball.release import rollout, version
+from flyball.serve.auth import Keys
+from flyball.watch import observed
+from flyball.watch.alert import Alerts
 
 PROJECTIONS = (
     account.ACCOUNTS,
     gather.COMPLETE,
     gather.INGESTED,
     gather.SEEN,
+    observed.OBSERVED,
+    retrain.TRAININGS,
     steps.DONE,
+    steps.FAILURES,
     steps.LAST,
     steps.PINS,
     rollout.ROLLOUTS,
@@ -96,6 +109,8 @@ def open(app: App, placement: Placement) -> Session:  # noqa: A001 - fb.open, as
         reader=FileReader(),
         routes=FileRoutes(home / "route.json"),
         journals=lambda settings: SqliteJournal(home / "journal", clock, settings),
+        outcomes=SqliteOutcomes(home / "outcomes.sqlite"),
+        keys=tokens.open_keys(home, clock),
         commit=lambda: commit(placement.root),
         holder=f"{socket.gethostname()}:{os.getpid()}:{ids.uuid7(SystemClock().now())[-12:]}",
     )
@@ -126,7 +141,18 @@ def _signed_by_us(log: SqlFacts, signer: FileSigner, key: Path) -> None:
 
 def _nothing_yet(app: App, home: Path, clock: Clock) -> Session:
     """A home that was never made, read as an empty one: looking at a plan must leave nothing behind."""
-    signer = MemorySigner()
+    return _in_memory(app, home, clock, MemorySigner())
+
+
+def rehearsal(app: App, placement: Placement, start: datetime, seed: int) -> tuple[Session, VirtualClock]:
+    """An app's places in memory, on a virtual clock whose durations are drawn from `seed`; nothing on disk is touched."""
+    clock = VirtualClock(start, drawn(seed))
+    home = placement.home or placement.root / ".flyball"
+    return _in_memory(app, home, clock, MemorySigner(seed)), clock
+
+
+def _in_memory(app: App, home: Path, clock: Clock, signer: MemorySigner) -> Session:
+    journal = MemoryJournal(clock)
     return Session(
         app=app,
         home=home,
@@ -139,10 +165,26 @@ def _nothing_yet(app: App, home: Path, clock: Clock) -> Session:
         online=MemoryOnline(),
         reader=FileReader(),
         routes=MemoryRoutes(),
-        journals=lambda settings: MemoryJournal(clock, settings),
+        journals=lambda _: journal,
+        outcomes=MemoryOutcomes(),
+        keys=Keys(lambda: (), clock),
         commit=lambda: "",
-        holder="nobody",
+        holder="rehearsal",
     )
+
+
+def channels(session: Session, webhook: str | None, allow: Sequence[str]) -> list[Alerts]:
+    """Where alerts go: always a log in the home, and a webhook where one is named.
+
+    Raises:
+        DeclarationError: `webhook-url`.
+    """
+    found: list[Alerts] = [LogAlerts(session.home / "alerts.jsonl")]
+    if webhook:
+        told = max((fact.seq for fact in session.facts.read()), default=0)
+        place = session.home / "alerts.webhook.json"
+        found.append(WebhookAlerts(webhook, place, allow=allow, since=told))
+    return found
 
 
 def _key() -> Path:

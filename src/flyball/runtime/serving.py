@@ -1,8 +1,13 @@
-"""Serving: one server process, which listens on loopback, follows the route, and closes its journal when it is done."""
+"""Serving: one server process, which listens on loopback, follows the route, and closes its journal when it is done.
+
+Several may share a port: the kernel hands each connection to one of them, and each follows the route by itself. They agree,
+because a route is one file that is replaced as a whole, and the lot of an entity is the same in every process.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,14 +21,20 @@ import uvloop
 from flyball._kernel.errors import AdapterError, DeclarationError, FlyballError
 from flyball.cycle import answering
 from flyball.cycle.session import Session
-from flyball.serve.http import Server
+from flyball.release.route import Route
+from flyball.serve.http import Ground, Server
 from flyball.serve.journal import Durability, Settings
-from flyball.serve.plan import Plan
+from flyball.serve.router import Routed
 
-FOLLOWS_EVERY = 0.25
+FOLLOWS_EVERY = 0.1
 """Seconds between two looks at the route."""
 
+TRIES_AGAIN = 5.0
+"""Seconds after which a route that could not be followed is tried once more."""
+
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,16 +43,16 @@ class Edge:
 
     Attributes:
         durability: "acknowledged" (recorded before it leaves) or "interval" (recorded within 20 ms).
+        shared: whether others may listen on the same port, so that several processes answer there.
     """
 
     host: str = "127.0.0.1"
     port: int = 8741
     durability: str = "acknowledged"
+    shared: bool = False
 
 
-def serve(
-    session: Session, edge: Edge, ready: Callable[[str, dict[str, str]], None], say: Callable[[str], None]
-) -> None:
+def serve(session: Session, edge: Edge, ready: Callable[[str, dict[str, str]], None], say: Say) -> None:
     """Answer questions until told to stop (SIGINT or SIGTERM), then drain and close the journal.
 
     Args:
@@ -51,7 +62,7 @@ def serve(
     Raises:
         StateError: `nothing-released`, `features-changed`.
         DeclarationError: `bind-without-keys`, `no-such-durability`.
-        AdapterError: `port-taken`.
+        AdapterError: `port-taken`; `journal-write`.
     """
     if edge.host not in LOOPBACK:
         raise DeclarationError(
@@ -67,55 +78,95 @@ def serve(
             why="An answer leaves after its commit (acknowledged), or at most 20 ms before it (interval).",
             next="--durability acknowledged, or --durability interval",
         )
-    plans = answering.plans(session)
+    # Read before it is compiled, so that a change in between is seen as one.
+    seen = session.routes.read()
+    routed = answering.routed(session, say=say)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(session, edge, plans, ready, say))
+        runner.run(_serve(session, edge, (seen, routed), ready, say))
 
 
 async def _serve(
     session: Session,
     edge: Edge,
-    plans: Mapping[str, Plan],
+    begun: tuple[Route | None, Mapping[str, Routed]],
     ready: Callable[[str, dict[str, str]], None],
-    say: Callable[[str], None],
+    say: Say,
 ) -> None:
     # An event loop must not wait for room in the journal: it refuses at once, and the caller tries again.
     settings = Settings(durability=msgspec.convert(edge.durability, Durability), patience=timedelta(0))
     journal = session.journals(settings)
     deliver = asyncio.get_running_loop().call_soon_threadsafe
-    listening = _listen(edge)
-    recorder = journal.open(session.app.name, head=session.facts.head, deliver=deliver)
-    try:
-        server = Server(session.app.name, plans, recorder, journal.find, session.clock)
+    seen, routed = begun
+    with contextlib.ExitStack() as undo:
+        listening = undo.enter_context(contextlib.closing(_listen(edge)))
+        recorder = undo.enter_context(
+            contextlib.closing(journal.open(session.app.name, head=session.facts.head, deliver=deliver))
+        )
+
+        def tripped(model: str, version: str, why: str) -> None:
+            say(f"{version} is taken out of this process, and the champion of {model} answers everything: {why}")
+
+        server = Server(
+            session.app.name,
+            routed,
+            Ground(recorder, journal.find, session.clock, session.keys, session.outcomes, tripped),
+        )
+
+        def drained() -> None:
+            if dropped := server.end():
+                say(f"{dropped:,} shadow answers were dropped since this server began")
+            recorder.close()
+
         address = f"http://{edge.host}:{listening.getsockname()[1]}"
-        versions = {name: plan.version for name, plan in plans.items()}
-        following = asyncio.create_task(_follow(session, server, say))
-        await _Uvicorn(server, lambda: ready(address, versions), recorder.close).serve([listening])
+        versions = {name: each.champion.version for name, each in routed.items()}
+        following = asyncio.create_task(follow(session, server, seen, say))
+        following.add_done_callback(lambda task: _ended(task, say))
+        await _Uvicorn(server, lambda: ready(address, versions), drained).serve([listening])
         following.cancel()
-    finally:
-        recorder.close()
 
 
-async def _follow(session: Session, server: Server, say: Callable[[str], None]) -> None:
-    """Answer by the route: when it changes, compile the new plans beside the old ones and swap them as a whole.
+async def follow(session: Session, server: Server, seen: Route | None, say: Say) -> None:
+    """Answer by the route, until cancelled: when it changes, make ready who is new in it, and swap all as a whole.
 
     A version that this process cannot answer with (its features are code that was changed since it started) leaves whoever
-    answers now, and that is said.
+    answers now, and that is said; it is tried again, since what was in the way may be a disk.
+
+    Args:
+        seen: the route that `server` answers by.
     """
-    loop, seen = asyncio.get_running_loop(), session.routes.read()
+    loop, failed, said, again = asyncio.get_running_loop(), seen, "", 0.0
     while True:
         await asyncio.sleep(FOLLOWS_EVERY)
-        now = session.routes.read()
-        if now is None or now == seen:
-            continue
-        seen = now
         try:
-            plans = await loop.run_in_executor(None, answering.plans, session)
-        except FlyballError as problem:
-            say(f"The route changed, and this server goes on as before: {problem}")
+            now = session.routes.read()
+            if now is None or now == seen or (said and now == failed and session.clock.monotonic() < again):
+                continue
+            failed = now
+            routed = await loop.run_in_executor(None, answering.routed, session, server.routed, say)
+        except (FlyballError, OSError) as problem:
+            again = session.clock.monotonic() + TRIES_AGAIN
+            if str(problem) != said:
+                said = str(problem)
+                say(f"The route changed, and this server goes on as before: {problem}")
             continue
-        server.swap(plans)
-        say(f"{', '.join(plan.version for plan in plans.values())} answers from now on")
+        before = {_who(each) for each in server.routed.values()}
+        server.swap(routed)
+        seen, said = now, ""
+        if changed := [who for who in map(_who, routed.values()) if who not in before]:
+            say("; ".join(changed))
+
+
+def _who(routed: Routed) -> str:
+    said = f"{routed.champion.version} answers from now on"
+    if routed.candidate is None:
+        return said
+    share = f"{routed.share:.0%} by" if routed.share else "beside it"
+    return f"{said}, {share} {routed.candidate.version}"
+
+
+def _ended(task: asyncio.Task[None], say: Say) -> None:
+    if not task.cancelled() and (problem := task.exception()) is not None:
+        say(f"This server no longer follows the route, and goes on as before: {problem!r}")
 
 
 class _Uvicorn(uvicorn.Server):
@@ -151,6 +202,8 @@ class _Uvicorn(uvicorn.Server):
 def _listen(edge: Edge) -> socket.socket:
     listening = socket.socket(socket.AF_INET6 if ":" in edge.host else socket.AF_INET)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if edge.shared:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     try:
         listening.bind((edge.host, edge.port))
     except OSError as error:

@@ -27,12 +27,14 @@ class Limits:
         body: bytes of one request.
         rows: questions in one request.
         seconds: for a body that has begun to arrive to be whole, and again for its answers to be recorded.
+        shadows: that wait to be computed; what does not fit is dropped and counted.
         hosts: values of the Host header that are answered, without port; protects a local server from DNS rebinding.
     """
 
     body: int = 1024 * 1024
     rows: int = 1000
     seconds: float = 10.0
+    shadows: int = 1024
     hosts: frozenset[str] = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 

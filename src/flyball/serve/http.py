@@ -1,16 +1,18 @@
 """The edge: an ASGI application that answers questions, and records every answer before (or while) it leaves.
 
-The way of one question, from top to bottom: guard (Host, Origin, size, type) -> the plan of its model -> decode and check ->
-answer -> journal -> response. Every other page is one entry in a table. Whatever goes wrong leaves as JSON that says what,
-why and what next, and is counted by its code. The core is synchronous; this edge is the only asynchronous part.
+The way of one question, from top to bottom: guard (Host, Origin, key, size, type) -> the way of its model -> decode and
+check -> router -> journal -> response -> shadow. Every other page is one entry in a table. Whatever goes wrong leaves as JSON
+that says what, why and what next, and is counted by its code. The core is synchronous; this edge is the only asynchronous
+part.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -19,12 +21,14 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from flyball._kernel.clock import Clock
 from flyball._kernel.errors import AdapterError, Bug, DataError, FlyballError, RetryableError, StateError
-from flyball.serve import guard, openapi, tally
-from flyball.serve import plan as plans
+from flyball.serve import guard, openapi, outcomes, tally
+from flyball.serve.auth import Keys
 from flyball.serve.guard import Limits, Receive, Refused
 from flyball.serve.journal import Answer, Entry, Recorder
-from flyball.serve.plan import Plan
+from flyball.serve.outcomes import Outcomes
 from flyball.serve.protocol import Prediction
+from flyball.serve.router import Routed, Router, Tripped, Way
+from flyball.serve.shadows import Shadows
 
 Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -34,6 +38,9 @@ Page = tuple[int, bytes, bytes]
 
 PREDICT = "/predict"
 RECORDED = "/predictions/"
+OUTCOMES = "/outcomes"
+PROBES = frozenset({"/healthz", "/readyz"})
+"""Pages that need no key anywhere: they say nothing that was asked."""
 PAUSE = 32
 """Answers of one list after which others get their turn: a thousand rows must not stop the server."""
 
@@ -104,45 +111,68 @@ class Waiting:
         self._tally.withheld += self._kept
 
 
-class Server:
-    """One process's server: plans by model, a recorder, and what it has counted.
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What a server stands on.
 
-    Args:
-        app: the app's name.
-        plans: model -> plan; replaced as a whole by `swap`.
+    Attributes:
         recorder: where answers go; it must deliver on the event loop's thread.
         find: prediction id -> the recorded answer.
         clock: the time at which questions are asked.
+        keys: who may do what; None: nobody is asked, and outcomes are not taken.
+        outcomes: where outcomes go; None: they are not taken.
+        tripped: told that a candidate was taken out of this process.
+    """
+
+    recorder: Recorder
+    find: Callable[[str], Entry | None]
+    clock: Clock
+    keys: Keys | None = None
+    outcomes: Outcomes | None = None
+    tripped: Tripped = lambda model, version, why: None
+
+
+class Server:
+    """One process's server: who answers each model, a recorder, and what it has counted.
+
+    Args:
+        app: the app's name.
+        routed: model -> who answers; replaced as a whole by `swap`.
+        ground: what it stands on.
         limits: what one request may ask.
     """
 
-    def __init__(
-        self,
-        app: str,
-        plans: Mapping[str, Plan],
-        recorder: Recorder,
-        find: Callable[[str], Entry | None],
-        clock: Clock,
-        limits: Limits | None = None,
-    ) -> None:
-        self.app, self._recorder, self._find, self._clock = app, recorder, find, clock
+    def __init__(self, app: str, routed: Mapping[str, Routed], ground: Ground, limits: Limits | None = None) -> None:
+        self.app, self._ground, self._clock = app, ground, ground.clock
         self.limits = limits or Limits()
         self.tally = tally.Tally()
+        self._router = Router(ground.clock, self._tripped)
+        self._shadows = Shadows(self._router, ground.recorder, self.tally, self.limits.shadows)
         self._hosts = frozenset(h.lower().encode() for h in self.limits.hosts)
         self._pages: dict[str, Callable[[], Page]] = {
             "/healthz": lambda: (200, _JSON, _json.encode({"status": "alive"})),
             "/readyz": self._ready,
             "/metrics": lambda: (200, CONTENT_TYPE_LATEST.encode(), self.tally.text()),
-            "/openapi.json": lambda: (200, _JSON, _json.encode(openapi.document(self.app, self._plans))),
+            "/openapi.json": lambda: (200, _JSON, _json.encode(openapi.document(self.app, self.routed))),
         }
-        self.swap(plans)
+        self.swap(routed)
 
-    def swap(self, plans: Mapping[str, Plan]) -> None:
-        """From the next question on, answer by `plans`; a question that is being answered keeps its own."""
-        self._plans = dict(plans)
-        self._by_path = {f"{PREDICT}/{model}": plan for model, plan in plans.items()}
-        if len(plans) == 1:
-            self._by_path[PREDICT] = next(iter(plans.values()))
+    @property
+    def routed(self) -> dict[str, Routed]:
+        """Who answers now, by model."""
+        return {model: way.routed for model, way in self._router.ways.items()}
+
+    def swap(self, routed: Mapping[str, Routed]) -> None:
+        """From the next request on, answer by `routed`; a request that is being answered keeps its own."""
+        self._router.swap(routed)
+        ways = self._router.ways
+        self._by_path = {f"{PREDICT}/{model}": way for model, way in ways.items()}
+        if len(ways) == 1:
+            self._by_path[PREDICT] = next(iter(ways.values()))
+
+    def end(self, seconds: float = 1.0) -> int:
+        """No request comes any more: compute the shadows that are left within so long; returns how many were dropped."""
+        return self._shadows.end(self._clock, seconds)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI entry point."""
@@ -151,12 +181,15 @@ class Server:
             return
         try:
             headers = guard.admit(scope["headers"], self._hosts)
-            plan = self._by_path.get(scope["path"])
-            if plan is not None and scope["method"] == "POST":
-                answered = await self._predict(plan, headers, receive)
+            way = self._by_path.get(scope["path"])
+            if way is not None and scope["method"] == "POST":
+                answered = await self._predict(way, headers, receive)
                 await _send(send, 200, [_JSON_HEADER], answered)
                 return
-            status, kind, body = await self._page(scope["path"], scope["method"])
+            if scope["path"] == OUTCOMES and scope["method"] == "POST":
+                status, kind, body = await self._outcomes(headers, receive)
+            else:
+                status, kind, body = await self._page(scope["path"], scope["method"], headers)
             await _send(send, status, [(b"content-type", kind), (b"x-content-type-options", b"nosniff")], body)
         except Refused as refusal:
             await self._refuse(send, refusal.status, refusal.error, refusal.headers)
@@ -167,22 +200,46 @@ class Server:
             bug = Bug("server-failed", f"The server failed on this request: {type(error).__name__}.", next="Report it.")
             await self._refuse(send, 500, bug)
 
-    async def _predict(self, plan: Plan, headers: dict[bytes, bytes], receive: Receive) -> bytes:
+    async def _predict(self, way: Way, headers: dict[bytes, bytes], receive: Receive) -> bytes:
+        if self._ground.keys is not None:
+            self._ground.keys.who(headers, "predict")
         body = await guard.body(headers, receive, self.limits)
-        started = time.perf_counter()
-        rows, many = plan.decode(body)
+        started = self._clock.monotonic()
+        rows, many = way.routed.champion.decode(body)
         if len(rows) > self.limits.rows:
             raise Refused(413, guard.too_large(f"{len(rows):,} questions", f"{self.limits.rows:,} in one request"))
         asked = self._clock.now()
-        answers = []
+        spent = (self._clock.monotonic() - started) / (len(rows) or 1)
+        answers, shadows = [], []
         for row in rows:
-            answers.append(plans.answer(plan, row, asked, started))
+            each = self._router.ask(way, row, asked, spent)
+            if each.failed:
+                self._shadows.failed(each.failed)
+            if each.shadow is not None:
+                shadows.append(each.shadow)
+            if each.answer is None:
+                raise each.error or Bug("server-failed", "A question got neither an answer nor a reason.")
+            answers.append(each.answer)
             if len(answers) % PAUSE == 0:
                 await asyncio.sleep(0)
         await self._record(answers)
-        self.tally.of(plan.model, plan.version).add(len(answers), time.perf_counter() - started)
+        self._count(answers, self._clock.monotonic() - started)
+        if shadows:
+            self._shadows.add(shadows)
         found = [_prediction(each, asked) for each in answers]
         return _json.encode(found if many else found[0])
+
+    def _count(self, answers: list[Answer], seconds: float) -> None:
+        if len(answers) == 1:
+            (only,) = answers
+            self.tally.of((only.model, only.version, only.role)).add(1, seconds)
+            return
+        for who, count in Counter((each.model, each.version, each.role) for each in answers).items():
+            self.tally.of(who).add(count, seconds)
+
+    def _tripped(self, model: str, version: str, why: str) -> None:
+        self.tally.opened[model, version] += 1
+        self._ground.tripped(model, version, why)
 
     async def _record(self, answers: list[Answer]) -> None:
         """Hand the answers to the journal, and wait until it says that they may leave."""
@@ -190,39 +247,59 @@ class Server:
         handed = 0
         try:
             for each in answers:
-                self._recorder.record(each, waiting.done)
+                self._ground.recorder.record(each, waiting.done)
                 handed += 1
             await waiting.all(self.limits.seconds)
         except BaseException:
             waiting.give_up(never=len(answers) - handed)
             raise
 
-    async def _page(self, path: str, method: str) -> Page:
+    async def _outcomes(self, headers: dict[bytes, bytes], receive: Receive) -> Page:
+        """What became of questions: on disk before it is said that it was taken."""
+        store, keys = self._ground.outcomes, self._ground.keys
+        if store is None or keys is None:
+            raise _no_such_page()
+        by = keys.who(headers, "label")
+        body = await guard.body(headers, receive, self.limits)
+        loop = asyncio.get_running_loop()
+        status, said = await loop.run_in_executor(None, outcomes.receive, body, self.routed, store, self._clock, by)
+        return status, _JSON, said
+
+    async def _page(self, path: str, method: str, headers: dict[bytes, bytes]) -> Page:
         """What is not a prediction.
 
         Raises:
-            Refused: 404 `no-such-page`, `no-such-model`, `no-such-prediction`; 405 `wrong-method`.
+            Refused: 404 `no-such-page`, `no-such-model`, `no-such-prediction`; 405 `wrong-method`; what `Keys.who` raises.
         """
         page = self._pages.get(path)
         asks = path == PREDICT or path.startswith(f"{PREDICT}/")
         looks = page is not None or path.startswith(RECORDED)
+        posts = asks or (path == OUTCOMES and self._ground.outcomes is not None and self._ground.keys is not None)
         if asks and path not in self._by_path:
             raise self._no_such_model(path)
-        if not (asks or looks):
-            error = StateError("no-such-page", "There is no such page.", next="GET /openapi.json lists what there is.")
-            raise Refused(404, error)
-        if asks or method not in ("GET", "HEAD"):
-            wanted = "POST" if asks else "GET"
+        if not (posts or looks):
+            raise _no_such_page()
+        if posts or method not in ("GET", "HEAD"):
+            wanted = "POST" if posts else "GET"
             error = StateError("wrong-method", f"{path} takes {wanted}.", next=f"Send {wanted}.")
-            raise Refused(405, error, ((b"allow", b"POST" if asks else b"GET, HEAD"),))
+            raise Refused(405, error, ((b"allow", b"POST" if posts else b"GET, HEAD"),))
+        if self._ground.keys is not None and path not in PROBES:
+            self._ground.keys.who(headers, "read")
         return page() if page is not None else await self._prediction(path.removeprefix(RECORDED))
 
     def _ready(self) -> Page:
-        versions = {model: plan.version for model, plan in self._plans.items()}
-        return (200 if versions else 503), _JSON, _json.encode({"app": self.app, "answering": versions})
+        ways = self._router.ways
+        answering = {model: way.routed.champion.version for model, way in ways.items()}
+        candidates = {
+            model: {"version": c.version, "share": way.routed.share, "taken_out": way.breaker.why}
+            for model, way in ways.items()
+            if (c := way.routed.candidate) is not None
+        }
+        said = {"app": self.app, "answering": answering, "candidates": candidates}
+        return (200 if ways else 503), _JSON, _json.encode(said)
 
     async def _prediction(self, wanted: str) -> Page:
-        entry = await asyncio.get_running_loop().run_in_executor(None, self._find, wanted)
+        entry = await asyncio.get_running_loop().run_in_executor(None, self._ground.find, wanted)
         if entry is None:
             raise Refused(404, StateError("no-such-prediction", "No such prediction is recorded."))
         return 200, _JSON, _json.encode(entry)
@@ -234,7 +311,7 @@ class Server:
             StateError(
                 "no-such-model",
                 f"No model {model!r} answers here." if model else "Which of the models shall answer?",
-                why=f"Answering: {', '.join(self._plans) or 'none'}.",
+                why=f"Answering: {', '.join(self._router.ways) or 'none'}.",
                 next=f"POST {PREDICT}/<model>",
             ),
         )
@@ -253,9 +330,16 @@ def _prediction(answer: Answer, asked: datetime) -> Prediction:
         id=answer.id,
         model=answer.model,
         version=answer.version,
+        role=answer.role,
         output=answer.output,
         asked=asked,
         within_tolerance=answer.within_tolerance,
+    )
+
+
+def _no_such_page() -> Refused:
+    return Refused(
+        404, StateError("no-such-page", "There is no such page.", next="GET /openapi.json lists what there is.")
     )
 
 

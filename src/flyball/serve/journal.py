@@ -45,22 +45,26 @@ def at_once(acknowledge: Callable[[], None]) -> None:
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """One answer, as the serving edge hands it over.
+    """One attempt to answer a question, as the serving edge hands it over; most give an answer that leaves.
 
     Attributes:
         id: the prediction id, `ids.uuid7(asked)`.
         asked: when the question was asked, microseconds since 1970 UTC.
         model: the model of the application.
-        version: the version that answered.
-        epoch: the routing epoch under which it answered.
-        role: "champion", "shadow", "canary", "previous", "baseline", "default".
+        version: the version that was asked; "default" where no version could answer.
+        epoch: the routing epoch under which it was asked.
+        role: "champion", "canary" (the candidate's, to answer by), "shadow" (computed beside, not to leave), or the
+            fallback that was tried: "previous", "baseline", "default".
         within_tolerance: whether it was asked near enough to the declared moment to enter the skew audit.
         key: the key of the question, deterministic JSON.
         inputs: the request by column: JSON scalars and aware times; personal columns as keyed hashes.
-        features: the encoded value of each feature by name.
-        output: what was answered.
-        latency_us: microseconds from the bytes of the question to this record.
+        features: the value of each feature by name, as it was looked up.
+        output: what was answered; NaN where the attempt failed.
+        latency_us: microseconds that the attempt took: the question's share of decoding its request, and its own
+            computation. What it waited for (others of its list, the queue of shadows, the disk) is not in it, so that
+            versions that were asked the same can be compared.
         via: the predictor, such as "lightgbm" or "onnx".
+        failed: the code of the error of an attempt that gave no answer; "" if it gave one. None of these left.
     """
 
     id: str
@@ -76,6 +80,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     output: float
     latency_us: int
     via: str
+    failed: str = ""
 
 
 class Entry(Answer, frozen=True, kw_only=True):
@@ -329,7 +334,7 @@ def pack(answer: Answer) -> bytes:
             raise TypeError("asked, epoch and latency are ints")
         _whole.pack(answer.asked, answer.epoch, answer.latency_us)
         float(answer.output)
-        (answer.model + answer.version + answer.role + answer.key + answer.via).encode()
+        (answer.model + answer.version + answer.role + answer.key + answer.via + answer.failed).encode()
         return _body.encode((answer.inputs, answer.features))
     except (TypeError, ValueError, OverflowError, struct.error) as error:
         raise DataError(

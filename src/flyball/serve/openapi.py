@@ -8,39 +8,47 @@ from typing import Any
 import msgspec
 
 from flyball.serve.journal import Entry
-from flyball.serve.plan import Plan
 from flyball.serve.protocol import Prediction
+from flyball.serve.router import Routed
 
 Schema = dict[str, Any]
 
 
-def document(app: str, plans: Mapping[str, Plan]) -> Schema:
+def document(app: str, routed: Mapping[str, Routed]) -> Schema:
     """Describe `POST /predict/<model>` for each model, and the rest of the surface.
 
     Args:
         app: the app's name, the title.
-        plans: what answers now.
+        routed: who answers now.
     """
     _, schemas = msgspec.json.schema_components([Prediction, Entry], ref_template="#/components/schemas/{name}")
     schemas["Error"] = _ERROR
+    schemas["Entry"]["properties"]["output"] = {"type": ["number", "null"]}  # null: the attempt failed
     paths: dict[str, Any] = {}
-    for model, plan in plans.items():
+    for model, each in routed.items():
+        plan = each.champion
         # Models that ask about one contract may read different columns of it.
         title = str(plan.schema["title"])
         name = title if schemas.setdefault(title, dict(plan.schema)) == plan.schema else f"{title}_{model}"
         schemas[name] = dict(plan.schema)
         paths[f"/predict/{model}"] = {"post": _predict(model, plan.version, _ref(name))}
-    if len(plans) == 1:
-        (model,) = plans
+    if len(routed) == 1:
+        (model,) = routed
         paths["/predict"] = {"post": paths[f"/predict/{model}"]["post"] | {"operationId": "predict"}}
     for path, (operation, summary, kind) in _PLAIN.items():
         answers = {"200": {"description": summary, "content": {kind: {}}}}
-        paths[path] = {"get": {"operationId": operation, "summary": summary, "responses": answers | _refusals("403")}}
+        paths[path] = {
+            "get": {"operationId": operation, "summary": summary, "responses": answers | _refusals("401", "403")}
+        }
     paths["/readyz"]["get"]["responses"]["503"] = {"description": "Nothing answers yet."}
     paths["/predictions/{id}"] = {"get": _lookup()}
+    paths["/outcomes"] = {"post": _outcomes()}
     return {
         "openapi": "3.1.0",
-        "info": {"title": app, "version": ", ".join(sorted(p.version for p in plans.values())) or "none"},
+        "info": {
+            "title": app,
+            "version": ", ".join(sorted(each.champion.version for each in routed.values())) or "none",
+        },
         "paths": paths,
         "components": {"schemas": schemas},
     }
@@ -58,6 +66,12 @@ _ERROR: Schema = {
     },
     "required": ["error"],
 }
+_TAKEN: Schema = {
+    "type": "object",
+    "properties": {name: {"type": "integer"} for name in ("accepted", "repeated", "corrected")}
+    | {"refused": {"type": "array", "items": {"type": "object"}}},
+    "required": ["accepted", "repeated", "corrected", "refused"],
+}
 _JSON = "application/json"
 _PLAIN = {
     "/healthz": ("alive", "The process is alive.", _JSON),
@@ -66,8 +80,9 @@ _PLAIN = {
     "/openapi.json": ("describe", "This document.", _JSON),
 }
 _REFUSALS = {
+    "401": "A key is needed, or the one that was sent is not known.",
     "400": "The request was cut short, or says a header twice.",
-    "403": "Foreign Host or Origin.",
+    "403": "Foreign Host or Origin, or the key lacks the scope.",
     "404": "Nothing answers here, or nothing is recorded under that id.",
     "405": "Another method is taken here.",
     "408": "The body was too slow.",
@@ -87,7 +102,34 @@ def _predict(model: str, version: str, request: Schema) -> Schema:
         "requestBody": {"required": True, "content": {_JSON: {"schema": _one_or_many(request)}}},
         "responses": {
             "200": {"description": "Answered, and recorded.", "content": {_JSON: {"schema": _one_or_many(answer)}}},
-            **_refusals("400", "403", "405", "408", "413", "415", "422", "500", "503"),
+            **_refusals("400", "401", "403", "405", "408", "413", "415", "422", "500", "503"),
+        },
+    }
+
+
+def _outcomes() -> Schema:
+    key = {"type": "object", "description": "The key of the question, by column."}
+    value = {"type": ["boolean", "number", "null"], "description": "What came of it; null is void."}
+    one: Schema = {
+        "type": "object",
+        "properties": {
+            "prediction": {"type": "string", "format": "uuid"},
+            "model": {"type": "string"},
+            "key": key,
+            "outcome": value,
+            "settled": {"type": "string", "format": "date-time"},
+        },
+        "required": ["outcome"],
+        "additionalProperties": False,
+    }
+    return {
+        "summary": "Say what became of a prediction, or of a question. Needs a key with the scope label.",
+        "operationId": "outcomes",
+        "requestBody": {"required": True, "content": {_JSON: {"schema": _one_or_many(one)}}},
+        "responses": {
+            "200": {"description": "Taken, each as is said.", "content": {_JSON: {"schema": _TAKEN}}},
+            **_refusals("400", "401", "403", "404", "405", "408", "413", "415", "500", "503"),
+            "422": {"description": "None was taken.", "content": {_JSON: {}}},
         },
     }
 
@@ -99,7 +141,7 @@ def _lookup() -> Schema:
         "parameters": [{"name": "id", "in": "path", "required": True, "schema": {"type": "string", "format": "uuid"}}],
         "responses": {
             "200": {"description": "As it was recorded.", "content": {_JSON: {"schema": _ref("Entry")}}},
-            **_refusals("403", "404", "405", "503"),
+            **_refusals("401", "403", "404", "405", "503"),
         },
     }
 

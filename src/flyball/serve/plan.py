@@ -3,22 +3,25 @@
     request -> features (given, computed, looked up as of asked) -> encoded row -> predictor -> answer
 
 A plan knows no app and reads no registry. It is a value that a server swaps as a whole, so that an answer comes from
-exactly one version.
+exactly one version. A **question** is what the plans of one model are asked alike; an **attempt** is what one of them made of
+it: an answer, or a fault that is recorded in its place.
 """
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 
 from flyball._kernel import ids
-from flyball._kernel.clock import micros
+from flyball._kernel.clock import Clock, micros
+from flyball._kernel.errors import Bug, FlyballError, StateError
 from flyball.learn.export.predictor import Predictor
 from flyball.serve.journal import Answer
 
@@ -28,6 +31,8 @@ Lookup = Callable[[Row, datetime], Sequence[Any]]
 EncodeRow = Callable[[Sequence[Any]], np.ndarray]
 """Feature values -> float32, one per feature; the buffer is reused by the next call."""
 
+_log = logging.getLogger("flyball.serve")
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -35,6 +40,7 @@ class Plan:
 
     Attributes:
         decode: bytes -> (rows, whether it was a list); refuses what breaks the contract.
+        decode_key: as `decode`, of the key alone.
         schema: the JSON schema of a request, named.
         asked_of: the request's time column that says when a question should be asked,
         lead: so long before it,
@@ -45,8 +51,8 @@ class Plan:
 
     model: str
     version: str
-    epoch: int
     decode: Callable[[bytes], tuple[list[dict[str, Any]], bool]]
+    decode_key: Callable[[bytes], tuple[list[dict[str, Any]], bool]]
     schema: Mapping[str, Any]
     outputs: tuple[str, ...]
     lookup: Lookup
@@ -60,39 +66,91 @@ class Plan:
     hash: Callable[[str], str]
 
 
+class Question(msgspec.Struct, frozen=True, gc=False):
+    """A question, as every plan of its model is asked it.
+
+    Attributes:
+        row: the request, by column.
+        asked: the moment of the question.
+        spent: seconds that its share of decoding the request took.
+        recorded: the request as it may be recorded, personal values as keyed hashes.
+        key: its key, deterministic JSON, of `recorded`.
+        within: whether it was asked near its declared moment.
+    """
+
+    row: dict[str, Any]
+    asked: datetime
+    spent: float
+    recorded: dict[str, Any]
+    key: str
+    within: bool
+
+
+class Attempt(NamedTuple):
+    """What one plan made of a question: what is recorded of it, the seconds it took, and why it gave no answer if so."""
+
+    answer: Answer
+    seconds: float
+    error: FlyballError | None
+
+
 _key = msgspec.json.Encoder(order="deterministic")
 
 
-def answer(plan: Plan, row: dict[str, Any], asked: datetime, started: float) -> Answer:
-    """Answer one question.
-
-    Args:
-        plan: by this version.
-        row: the request, by column.
-        asked: the moment of the question.
-        started: `time.perf_counter()` when its bytes were whole.
-
-    Raises:
-        DataError: a value that the features or the encoder cannot read.
-    """
-    values = plan.lookup(row, asked)
-    output = plan.predictor.row(plan.encode(values))
+def question(plan: Plan, row: dict[str, Any], asked: datetime, spent: float) -> Question:
+    """What every plan of the model is asked alike; any of them may say it, since they share a contract."""
     recorded = recordable(plan, row)
-    return Answer(
-        id=ids.uuid7(asked),
-        asked=micros(asked),
+    key = _key.encode({name: recorded[name] for name in plan.key}).decode()
+    return Question(row, asked, spent, recorded, key, within_tolerance(plan, row, asked))
+
+
+def attempt(plan: Plan, asking: Question, epoch: int, role: str, clock: Clock) -> Attempt:
+    """Ask one plan; what goes wrong is told, never raised."""
+    began = clock.monotonic()
+    error: FlyballError | None = None
+    try:
+        features, output = _computed(plan, asking)
+    except FlyballError as problem:
+        error, features, output = problem, {}, math.nan
+    seconds = clock.monotonic() - began
+    answer = Answer(
+        id=ids.uuid7(asking.asked),
+        asked=micros(asking.asked),
         model=plan.model,
         version=plan.version,
-        epoch=plan.epoch,
-        role="champion",
-        within_tolerance=within_tolerance(plan, row, asked),
-        key=_key.encode({name: recorded[name] for name in plan.key}).decode(),
-        inputs=recorded,
-        features=dict(zip(plan.outputs, values, strict=True)),
+        epoch=epoch,
+        role=role,
+        within_tolerance=asking.within,
+        key=asking.key,
+        inputs=asking.recorded,
+        features=features,
         output=output,
-        latency_us=int((perf_counter() - started) * 1e6),
+        latency_us=int((asking.spent + seconds) * 1e6),
         via=plan.predictor.name,
+        failed="" if error is None else error.code,
     )
+    return Attempt(answer, seconds, error)
+
+
+def _computed(plan: Plan, asking: Question) -> tuple[dict[str, Any], float]:
+    try:
+        values = plan.lookup(asking.row, asking.asked)
+        output = plan.predictor.row(plan.encode(values))
+        features = dict(zip(plan.outputs, values, strict=True))
+    except FlyballError:
+        raise
+    except Exception as error:
+        _log.exception("%s failed on a question", plan.version)
+        said = f"The server failed on this request: {type(error).__name__}."
+        raise Bug("server-failed", said, next="Report it.") from error
+    if not math.isfinite(output):
+        raise StateError(
+            "answer-not-finite",
+            f"{plan.version} answered {output} to a question.",
+            why="No caller can decide by what is no number, and no metric can count it.",
+            next="Look at the question with `flyball why`; a version that does this should be rolled back.",
+        )
+    return features, output
 
 
 def within_tolerance(plan: Plan, row: Row, asked: datetime) -> bool:

@@ -52,7 +52,9 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     Attributes:
         id: names this prediction for good: `flyball why ID`, and the outcome that comes later.
-        version: the version that answered.
+        version: the version that answered; "default" where none could, and the declared default was answered.
+        role: as what it answered: "champion", "canary" (on its way to be champion), or the fallback that was left when the
+            champion failed: "previous", "baseline", "default".
         output: probability, or predicted number.
         asked: the server's time of asking.
         within_tolerance: whether it was asked near its declared moment; otherwise the answer stands, but is not audited.
@@ -61,6 +63,7 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     id: str
     model: str
     version: str
+    role: str
     output: float
     asked: datetime
     within_tolerance: bool

@@ -2,14 +2,17 @@
 
 Plain numbers, touched on the event loop's thread alone: a lock and a label look-up for every count would take longer than
 the prediction. Answers that were recorded but did not leave (their caller was turned away, because another answer of the
-same request could not be recorded) are *withheld*: recorded = answered + withheld.
+same request could not be recorded) are *withheld*. Beside answers there are attempts that nobody waits for: shadows, and
+those that failed. What of them could not be kept is *dropped*: recorded = answered + withheld + shadows + failed, and
+computed = recorded + dropped.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -19,9 +22,15 @@ from prometheus_client.registry import Collector
 BUCKETS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0)
 """Seconds; an answer of one row takes a fraction of the first millisecond."""
 
+_SAID = ["model", "version", "role"]
+
+
+Said = tuple[str, str, str]
+"""Model, version, role."""
+
 
 class Answered:
-    """What one version has answered: questions, requests by how long they took, and seconds in all."""
+    """What one version has answered in one role: questions, requests by how long they took, and seconds in all."""
 
     __slots__ = ("questions", "requests", "seconds")
 
@@ -40,21 +49,28 @@ class Tally(Collector):
     """All counts of a server.
 
     Attributes:
-        answered: by (model, version).
+        answered: by (model, version, role).
+        failed: attempts recorded that gave no answer, of whatever role but shadow; by (model, version, role).
+        shadows: recorded, by (model, version, how): "answered" or "failed".
+        opened: breakers that opened, by (model, version).
         refused: requests by error code.
         withheld: answers recorded that did not leave.
         waiting: answers that wait for their commit.
+        shadow_dropped, failed_dropped: what was not kept: there was no room, no time, or no disk for it.
     """
 
     def __init__(self) -> None:
-        self.answered: dict[tuple[str, str], Answered] = {}
+        self.answered: dict[Said, Answered] = {}
+        self.failed: Counter[Said] = Counter()
+        self.shadows: Counter[Said] = Counter()
+        self.opened: Counter[tuple[str, str]] = Counter()
         self.refused: Counter[str] = Counter()
-        self.withheld = self.waiting = 0
+        self.withheld = self.waiting = self.shadow_dropped = self.failed_dropped = 0
 
-    def of(self, model: str, version: str) -> Answered:
-        """What a version has answered so far."""
-        found = self.answered.get((model, version))
-        return found if found is not None else self.answered.setdefault((model, version), Answered())
+    def of(self, who: Said) -> Answered:
+        """What a version has answered so far in a role."""
+        found = self.answered.get(who)
+        return found if found is not None else self.answered.setdefault(who, Answered())
 
     def text(self) -> bytes:
         """The Prometheus text format."""
@@ -64,9 +80,9 @@ class Tally(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """See `Collector`."""
-        answers = CounterMetricFamily("flyball_answers", "Questions answered.", labels=["model", "version"])
+        answers = CounterMetricFamily("flyball_answers", "Questions answered.", labels=_SAID)
         seconds = HistogramMetricFamily(
-            "flyball_answer_seconds", "From the bytes of a request to its response.", labels=["model", "version"]
+            "flyball_answer_seconds", "From the bytes of a request to its response.", labels=_SAID
         )
         for key, found in self.answered.items():
             answers.add_metric(key, found.questions)
@@ -75,9 +91,23 @@ class Tally(Collector):
                 running += count
                 buckets.append((limit, running))
             seconds.add_metric(key, buckets, found.seconds)
-        refusals = CounterMetricFamily("flyball_refusals", "Requests refused, by error code.", labels=["code"])
-        for code, count in self.refused.items():
-            refusals.add_metric((code,), count)
-        withheld = CounterMetricFamily("flyball_withheld", "Answers recorded that did not leave.", value=self.withheld)
-        waiting = GaugeMetricFamily("flyball_waiting", "Answers that wait for their commit.", value=self.waiting)
-        return answers, seconds, refusals, withheld, waiting
+        return answers, seconds, *self._labelled(), *self._plain()
+
+    def _labelled(self) -> Iterable[Metric]:
+        counts: tuple[tuple[str, str, list[str], Mapping[Any, int]], ...] = (
+            ("flyball_failed", "Attempts recorded that gave no answer.", _SAID, self.failed),
+            ("flyball_shadow", "Shadows recorded.", ["model", "version", "how"], self.shadows),
+            ("flyball_breaker_opened", "Candidates taken out of this process.", ["model", "version"], self.opened),
+            ("flyball_refusals", "Requests refused, by error code.", ["code"], self.refused),
+        )
+        for name, what, labels, found in counts:
+            family = CounterMetricFamily(name, what, labels=labels)
+            for key, count in found.items():
+                family.add_metric([key] if isinstance(key, str) else key, count)
+            yield family
+
+    def _plain(self) -> Iterable[Metric]:
+        yield CounterMetricFamily("flyball_withheld", "Answers recorded that did not leave.", value=self.withheld)
+        yield CounterMetricFamily("flyball_shadow_dropped", "Shadows not kept.", value=self.shadow_dropped)
+        yield CounterMetricFamily("flyball_failed_dropped", "Failed attempts not kept.", value=self.failed_dropped)
+        yield GaugeMetricFamily("flyball_waiting", "Answers that wait for their commit.", value=self.waiting)

@@ -43,6 +43,15 @@ def psi(features: FeatureSet, *, over: timedelta) -> Metric:
     return Metric("psi", "lower", over=over, subject=tuple(f.name for f in features.features))
 
 
+def js(features: FeatureSet, *, over: timedelta) -> Metric:
+    """The Jensen-Shannon distance (0 to 0.83) of each feature, as `psi`: bounded, and calmer about rare values."""
+    return Metric("js", "lower", over=over, subject=tuple(f.name for f in features.features))
+
+
+DRIFTS = ("psi", "js")
+"""The metrics that `drift` measures, and that can be calibrated."""
+
+
 @dataclass(frozen=True, slots=True)
 class Breach:
     """A monitor failed."""

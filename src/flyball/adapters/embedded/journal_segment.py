@@ -26,7 +26,7 @@ from flyball.serve import journal
 from flyball.serve.journal import Answer, Entry, Header, Recovery, Segment, Span
 
 SUFFIX: Final = ".sqlite"
-_COLUMNS: Final = "seq, id, asked, model, version, epoch, role, within_tolerance, key, output, latency_us, via, body"
+_COLUMNS: Final = "seq, id, asked, model, version, epoch, role, within_tolerance, key, output, latency_us, via, failed, body"
 _WIDTH: Final = _COLUMNS.count(",") + 1
 _AT_ONCE: Final = 100
 """Answers in one INSERT: each size up to this is a statement of its own that stays prepared, and so is `_MANY`."""
@@ -39,7 +39,7 @@ _SCHEMA: Final = (
     """CREATE TABLE answers (
         seq INTEGER PRIMARY KEY, id BLOB NOT NULL, asked INTEGER NOT NULL, model TEXT NOT NULL, version TEXT NOT NULL,
         epoch INTEGER NOT NULL, role TEXT NOT NULL, within_tolerance INTEGER NOT NULL, key TEXT NOT NULL,
-        output REAL, latency_us INTEGER NOT NULL, via TEXT NOT NULL, body BLOB NOT NULL)""",
+        output REAL, latency_us INTEGER NOT NULL, via TEXT NOT NULL, failed TEXT NOT NULL, body BLOB NOT NULL)""",
     "CREATE INDEX answers_by_id ON answers (id)",
     "CREATE TABLE refused (first INTEGER PRIMARY KEY, last INTEGER NOT NULL)",
     """CREATE TABLE header (
@@ -232,6 +232,7 @@ def row(answer: Answer) -> Row:
         float(answer.output),
         answer.latency_us,
         answer.via,
+        answer.failed,
         body,
     )
 
@@ -289,7 +290,7 @@ class ReadSegment:
         )
 
     def _entry(self, stored: Row) -> Entry:
-        seq, id_, asked, model, version, epoch, role, within, key, output, latency, via, body = stored
+        seq, id_, asked, model, version, epoch, role, within, key, output, latency, via, failed, body = stored
         inputs, features = journal.unpack(body)
         return Entry(
             id=str(UUID(bytes=id_)),
@@ -306,6 +307,7 @@ class ReadSegment:
             output=math.nan if output is None else output,
             latency_us=latency,
             via=via,
+            failed=failed,
             app=self.header.app,
             process=self.segment.process,
             segment=str(self.segment),

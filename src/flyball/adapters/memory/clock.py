@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import math
+import random
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from threading import Lock
 
 from flyball._kernel.clock import EPOCH
+
+
+def drawn(seed: int, median: float = 0.0002, spread: float = 0.5) -> Callable[[], float]:
+    """Durations of a rehearsal, in seconds: log-normal, as latencies are, and the same for the same seed."""
+    chance = random.Random(seed)  # noqa: S311 - repeatable is what it must be
+    return lambda: chance.lognormvariate(math.log(median), spread)
 
 
 class VirtualClock:
@@ -13,10 +22,12 @@ class VirtualClock:
 
     Args:
         start: the present, aware and in UTC.
+        draw: how long it takes from one look at `monotonic` to the next, in seconds; no time by default.
     """
 
-    def __init__(self, start: datetime = EPOCH) -> None:
+    def __init__(self, start: datetime = EPOCH, draw: Callable[[], float] | None = None) -> None:
         self._start = self._now = start
+        self._draw, self._spent = draw, 0.0
         self._lock = Lock()
 
     def now(self) -> datetime:
@@ -24,8 +35,11 @@ class VirtualClock:
         return self._now
 
     def monotonic(self) -> float:
-        """Virtual seconds since the start."""
-        return (self._now - self._start).total_seconds()
+        """Virtual seconds since the start, and what was drawn; what was drawn moves no `now`."""
+        if self._draw is not None:
+            with self._lock:
+                self._spent += self._draw()
+        return (self._now - self._start).total_seconds() + self._spent
 
     def sleep(self, seconds: float) -> None:
         """Advance, and return at once."""

@@ -61,6 +61,7 @@ class MemoryJournal:
         self._settings = settings or Settings()
         self._kept: dict[Segment, _Kept] = {}
         self._living: set[str] = set()
+        self._opened = 0
 
     def open(
         self,
@@ -70,7 +71,9 @@ class MemoryJournal:
         deliver: Deliver = journal.at_once,
     ) -> MemoryRecorder:
         """Begin to record."""
-        process = ids.uuid7(self._clock.now())
+        # Counted, not random: the account of a segment names it, and is part of what a rehearsal says.
+        self._opened += 1
+        process = ids.uuid7(self._clock.now(), self._opened.to_bytes(10, "big"))
 
         def create(first: int) -> _Kept:
             header = Header(format=journal.FORMAT, app=app, durability=self._settings.durability, head=head())

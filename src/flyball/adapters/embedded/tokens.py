@@ -1,0 +1,174 @@
+"""The keys of a home: `keys.json` holds names, hashes and scopes; `token` holds the owner's own token, for the command line.
+
+When a home is first opened, its owner gets a key named "local" with every scope. Both files are 0600, appear whole or not at
+all, and agree whichever of several processes was first. A file that others can read or change protects nothing and is refused.
+A change to `keys.json` counts from the next request on.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from flyball._kernel.clock import Clock
+from flyball._kernel.errors import AdapterError, StateError
+from flyball.serve import auth
+from flyball.serve.auth import Key, Keys, Scope
+
+LOCAL: Final = "local"
+"""The name of the key that a home is made with."""
+_KEYS, _TOKEN = "keys.json", "token"
+_LARGEST: Final = 1024 * 1024
+
+
+class _File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    keys: tuple[Key, ...]
+
+
+class _Watched:
+    """The keys in a file, read again whenever the file was changed."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._seen: tuple[int, ...] = ()
+        self._keys: tuple[Key, ...] = ()
+
+    def __call__(self) -> tuple[Key, ...]:
+        """The keys of this moment.
+
+        Raises:
+            StateError: `keys-readable-by-others`, `keys-unusable`.
+            AdapterError: `keys-unreadable`.
+        """
+        try:
+            stat = self._path.stat()
+        except OSError as error:
+            raise _unreadable(self._path, error) from error
+        seen = (stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino, stat.st_size)
+        if seen != self._seen:
+            self._keys = _parsed(self._path)
+            self._seen = seen
+        return self._keys
+
+
+def open_keys(home: Path, clock: Clock, free: frozenset[Scope] = auth.ON_LOOPBACK) -> Keys:
+    """The keys of a home; a home that has none gets the key "local" and its token.
+
+    Args:
+        home: an existing folder.
+        free: scopes that need no key: empty where others than this machine can ask.
+
+    Raises:
+        StateError: `keys-readable-by-others`, `keys-unusable`.
+        AdapterError: `keys-unreadable`.
+    """
+    path = home / _KEYS
+    try:
+        if not path.exists():
+            # The token first, and the keys from the token that lies there: whoever was first, both files agree.
+            _place(home / _TOKEN, f"{auth.new_token()}\n".encode())
+            local = Key(name=LOCAL, sha256=auth.digest(local_token(home)), scopes=auth.SCOPES)
+            said = msgspec.json.encode(_File(keys=(local,)), order="deterministic")
+            _place(path, msgspec.json.format(said) + b"\n")
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    known = _Watched(path)
+    known()
+    return Keys(known, clock, free)
+
+
+def local_token(home: Path) -> str:
+    """The token of the home's owner.
+
+    Raises:
+        StateError: `keys-readable-by-others`, `token-missing`.
+        AdapterError: `keys-unreadable`.
+    """
+    path = home / _TOKEN
+    if not path.exists():
+        raise StateError(
+            "token-missing",
+            f"There is no token in {path}.",
+            why="The command line acts with the token of the home's owner.",
+            next="Set FLYBALL_TOKEN to a token that you have; or remove keys.json as well, and both are made anew.",
+        )
+    return _read(path).decode("ascii", "replace").strip()
+
+
+def _place(path: Path, content: bytes) -> None:
+    """Put `content` into `path` as a whole, unless it is there already."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(handle)
+        # A link, unlike a rename, fails where another process was first.
+        os.link(temporary, path)
+    except FileExistsError:
+        pass
+    finally:
+        os.unlink(temporary)
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            # Of the file that is open, not of the name, which may be another's by now.
+            if os.fstat(file.fileno()).st_mode & 0o077:
+                raise _exposed(path, f"chmod 600 {path}")
+            if path.resolve().parent.stat().st_mode & 0o022:
+                raise _exposed(path, f"chmod go-w {path.resolve().parent}")
+            return file.read(_LARGEST)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _parsed(path: Path) -> tuple[Key, ...]:
+    try:
+        found = msgspec.json.decode(_read(path), type=_File).keys
+    except (msgspec.DecodeError, UnicodeDecodeError) as problem:
+        raise _unusable(path, str(problem)) from None
+    for what in ("name", "sha256"):
+        values = [getattr(key, what) for key in found]
+        twice = sorted({value for value in values if values.count(value) > 1})
+        if twice:
+            named = sorted({key.name for key in found if getattr(key, what) in twice})
+            raise _unusable(path, f"Two keys have the same {what}: {', '.join(named)}")
+    return found
+
+
+def _exposed(path: Path, command: str) -> StateError:
+    return StateError(
+        "keys-readable-by-others",
+        f"Others can read or change {path}.",
+        why="Whoever has a token acts in its owner's name, and whoever changes the keys lets in whom they like.",
+        next=f"Run `{command}`. If others did have access, remove keys.json and token: new ones are made.",
+    )
+
+
+def _unusable(path: Path, why: str) -> StateError:
+    return StateError(
+        "keys-unusable",
+        f"{path} does not say which keys there are.",
+        why=why,
+        next='It holds {"keys": [{"name": ..., "sha256": ..., "scopes": [...], "expires": null}]}.',
+    )
+
+
+def _unreadable(path: Path, error: OSError) -> AdapterError:
+    return AdapterError(
+        "keys-unreadable",
+        f"{path} can be neither read nor created.",
+        why=str(error),
+        next="Check that you own the home, and that its disk has room.",
+    )

@@ -1,0 +1,56 @@
+"""Outcomes in memory, for rehearsals and tests."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from threading import Lock
+
+import msgspec
+
+from flyball.serve import outcomes
+from flyball.serve.outcomes import Counts, New, Posted, Taken
+
+
+class MemoryOutcomes:
+    """See `serve.outcomes.Outcomes`."""
+
+    def __init__(self) -> None:
+        self._rows: list[Posted] = []
+        self._of: dict[tuple[str, str], list[Posted]] = defaultdict(list)
+        self._lock = Lock()
+
+    def post(self, new: Sequence[New]) -> list[Taken]:
+        """Store `new`."""
+        with self._lock:
+            return [self._take(each) for each in new]
+
+    def read(self, after: int = 0) -> Iterator[Posted]:
+        """What is stored after a number."""
+        while after < len(self._rows):
+            yield self._rows[after]
+            after += 1
+
+    def counts(self) -> dict[str, Counts]:
+        """What is stored, by model."""
+        found: dict[str, list[list[Posted]]] = defaultdict(list)
+        with self._lock:
+            for rows in self._of.values():
+                found[rows[-1].model].append(rows)
+        return {
+            model: Counts(
+                targets=len(targets),
+                void=sum(rows[-1].value is None for rows in targets),
+                corrections=sum(len(rows) - 1 for rows in targets),
+            )
+            for model, targets in found.items()
+        }
+
+    def _take(self, new: New) -> Taken:
+        rows = self._of.get(new.target, [])
+        how = outcomes.taken((rows[-1].value,) if rows else None, new.value)
+        if how != "repeated":
+            row = Posted(seq=len(self._rows) + 1, **msgspec.structs.asdict(new))
+            self._rows.append(row)
+            self._of[new.target].append(row)
+        return how

@@ -1,0 +1,270 @@
+"""Reconcile: look at what is declared and what is recorded, and take the next step; again and again.
+
+Level-driven, as a Kubernetes controller: a pass decides from state alone, never from what woke it. Wake-ups that are dropped,
+repeated or reordered, and a crash at any point, end in the same state. A pass is short; what takes long (ingest and training)
+is given to a **worker** and looked at again in the next pass, so a candidate that fails is aborted while a training runs.
+
+    servers that died -> what the worker came back with -> what was seen -> who answers -> new data and code -> training
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Protocol
+
+import msgspec
+
+from flyball._kernel.conditions import Outcome, Verdict
+from flyball._kernel.errors import FlyballError
+from flyball._kernel.facts import Fact, Said
+from flyball.cycle import account, apply, gather, pipeline, retrain, steps
+from flyball.cycle.apply import ModelApplied
+from flyball.cycle.pipeline import Work
+from flyball.cycle.retrain import Retrained
+from flyball.cycle.session import Event, Session, Tell, silent
+from flyball.cycle.watching import Watch
+from flyball.learn.model import Model
+from flyball.release import moves, rollout, route
+from flyball.release.moves import Move
+from flyball.release.rollout import Rollout
+from flyball.watch import observed
+from flyball.watch.observed import Observed
+
+LEASE = "loop"
+"""Who holds it reconciles; another that is started waits."""
+
+
+class Ended(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker came back with.
+
+    Attributes:
+        until: what it was begun with.
+        models: how it stands with each model that was brought forward.
+        failed: the code of what stopped it; "" if nothing did.
+    """
+
+    until: datetime | None
+    models: tuple[ModelApplied, ...] = ()
+    failed: str = ""
+
+
+class Worker(Protocol):
+    """Where heavy steps run: in a child process with limited memory, or here and now."""
+
+    def busy(self) -> str:
+        """What it is at; "" for nothing."""
+
+    def begin(self, until: datetime | None, model: str) -> None:
+        """Apply: all that is pending, or (with `until`) a training of one model from what was known before then."""
+
+    def ended(self) -> Ended | None:
+        """What came of the last that was begun, once; None before it is over."""
+
+
+class ModelSeen(msgspec.Struct, frozen=True, kw_only=True):
+    """What the loop thinks of one model, and what it will do next and why.
+
+    Attributes:
+        release: what the rollout waits for, or what was just decided.
+        training: why a model is trained now, or is not.
+        next: when time alone may change one of them.
+        monitors: name -> state and why.
+    """
+
+    model: str
+    champion: str
+    candidate: str
+    release: str
+    training: str
+    next: datetime | None
+    monitors: dict[str, str]
+
+
+class Looked(msgspec.Struct, frozen=True, kw_only=True):
+    """One pass of the loop.
+
+    Attributes:
+        at: when it looked, by its clock.
+        working: what the worker is at.
+        did: what was decided in this pass.
+    """
+
+    at: datetime
+    working: str
+    models: list[ModelSeen]
+    sources: dict[str, str]
+    did: list[str]
+
+
+def reconcile(session: Session, watch: Watch, worker: Worker, tell: Tell = silent) -> Looked:
+    """One pass; the caller holds the lease `LEASE`.
+
+    Raises:
+        StateError, AdapterError: what is stored cannot be used; the next pass looks anew.
+    """
+    did: list[str] = []
+
+    def say(step: str, what: str) -> None:
+        did.append(what)
+        tell(Event(step=step, state="done", detail=what))
+
+    account.account(session)
+    _collect(session, worker, say)
+    watch.refresh()
+    sources = watch.sources()
+    _write(session, "", sources)
+    seen = [_model(session, model, watch, say) for model in session.app.models]
+    route.sync(session.facts, session.routes, session.app.name, session.models)
+    _work(session, worker, say)
+    return Looked(
+        at=session.clock.now(),
+        working=worker.busy(),
+        models=[_seen(session, model, *found) for model, found in zip(session.app.models, seen, strict=True)],
+        sources={said.monitor: _told(said) for said in sources},
+        did=did,
+    )
+
+
+Say = Callable[[str, str], None]
+
+
+def _collect(session: Session, worker: Worker, say: Say) -> None:
+    """What the worker came back with; a training that nobody works on any more is over, or is begun again below."""
+    ended = worker.ended()
+    if ended is None:
+        return
+    if ended.failed:
+        say("work", f"the work failed: {ended.failed}; whoever answers keeps answering")
+    came = {each.model: each for each in ended.models}
+    for model, row in list(retrain.unfinished(session)):
+        found = came.get(model.name)
+        if row.until == ended.until and (found is not None or ended.failed):
+            decision = found.decision if found is not None else ""
+            against = _against(found.verdicts) if found is not None else ""
+            said = Retrained(until=row.until, decision=decision, failed=ended.failed, reason=against)
+            session.facts.append([Fact(session.app.name, model.name, said)])
+            name = found.version if found is not None else model.name
+            say("train", f"{name}: {decision or 'failed, ' + ended.failed}" + (f", {against}" if against else ""))
+
+
+def _against(verdicts: Sequence[Verdict]) -> str:
+    """Which gates stand in the way, and how far."""
+    return "; ".join(moves.words(v) for v in verdicts if v.outcome is not Outcome.PASS)
+
+
+def _model(session: Session, model: Model, watch: Watch, say: Say) -> tuple[Move, Sequence[Observed]]:
+    monitors = watch.monitors(model)
+    _write(session, model.name, monitors)
+    verdicts = watch.guards(model)
+    found: list[Move] = []
+
+    def choose(now: Rollout) -> Sequence[Said]:
+        found.append(moves.decide(now, session.clock.now(), verdicts, session.app.release.patience))
+        said = found[-1].said
+        return [said] if said is not None else []
+
+    for each in rollout.record(session.facts, session.app.name, model.name, choose):
+        say("release", rollout.told(each))
+    return found[-1], monitors
+
+
+def _write(session: Session, model: str, said: Sequence[Observed]) -> None:
+    """Write down what is new of these monitors."""
+    before, now = observed.rows(session.facts, session.app.name, model), session.clock.now()
+    new = [each for each in said if observed.worth_writing(before.get(each.monitor), each, now)]
+    if new:
+        session.facts.append([Fact(session.app.name, model, each) for each in new])
+
+
+def _work(session: Session, worker: Worker, say: Say) -> None:
+    """Give the worker what is to do: new data and changed code first, then a training that is due."""
+    if worker.busy():
+        return
+    outstanding = _outstanding(session)
+    if outstanding:
+        say("work", outstanding)
+        worker.begin(None, "")
+        return
+    for model in session.app.models:
+        due = retrain.due(session, model)
+        if due.until is None:
+            continue
+        fact = retrain.begin(session, model, due)
+        if fact is not None:
+            session.facts.append([fact])
+            say("train", f"{model.name} is trained anew: {due.why}")
+        worker.begin(due.until, model.name)
+        return
+
+
+def _outstanding(session: Session) -> str:
+    """What an apply would do, and why; "" if nothing, or if it failed for the same causes a while ago."""
+    if any(rollout.now(session.facts, session.app.name, name).paused for name in session.models):
+        return ""
+    files = gather.pending(session)
+    if files:
+        return f"{len(files)} new or changed file{'s' if len(files) > 1 else ''}: {files[0].file.name}"
+    for model in session.app.models:
+        row = retrain.last(session, model)
+        if row is not None and row.ended is None:
+            continue
+        pin = steps.pin(session.facts, session.app.name, model.name)
+        todo = [p for p in pipeline.walk(Work(session, model, pin, silent)) if p.done is None]
+        if todo and not _failed_lately(session, model, todo[0].step, todo[0].key):
+            return f"{model.name}: {todo[0].step} is to be run, {'; '.join(todo[0].why)}"
+    return ""
+
+
+def _failed_lately(session: Session, model: Model, step: str, key: str) -> bool:
+    """Whether this very step failed, and its rest is not over."""
+    row = session.facts.get(steps.FAILURES.name, f"{session.app.name}/{model.name}/{step}")
+    if row is None:
+        return False
+    failure = msgspec.json.decode(row, type=steps.Failure)
+    return failure.key == key and session.clock.now() < failure.at + session.app.retrain.rest
+
+
+def _seen(session: Session, model: Model, move: Move, monitors: Sequence[Observed]) -> ModelSeen:
+    now = rollout.now(session.facts, session.app.name, model.name)
+    due = retrain.due(session, model)
+    return ModelSeen(
+        model=model.name,
+        champion=now.champion,
+        candidate=now.candidate,
+        release=move.why,
+        training=due.why,
+        next=min((when for when in (move.due, due.next) if when is not None), default=None),
+        monitors={said.monitor: _told(said) for said in monitors},
+    )
+
+
+def _told(said: Observed) -> str:
+    found = "" if said.estimate is None else f" {said.estimate:.3g}"
+    return f"{said.state}{found}" + (f" ({said.reason})" if said.reason else "")
+
+
+class Here:
+    """A worker that does it at once, in this process: for tests, and for rehearsals on a virtual clock."""
+
+    def __init__(self, session: Session, tell: Tell = silent) -> None:
+        self._session, self._tell = session, tell
+        self._ended: Ended | None = None
+
+    def busy(self) -> str:
+        """What it came back with must be looked at first."""
+        return "done" if self._ended is not None else ""
+
+    def begin(self, until: datetime | None, model: str) -> None:
+        """Apply, and remember what came of it."""
+        try:
+            applied = apply.apply(self._session, until=until, only=model, tell=self._tell)
+        except FlyballError as problem:
+            self._ended = Ended(until=until, failed=problem.code)
+        else:
+            self._ended = Ended(until=until, models=tuple(applied.models))
+
+    def ended(self) -> Ended | None:
+        """What came of it, once."""
+        ended, self._ended = self._ended, None
+        return ended

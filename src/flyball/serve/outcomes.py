@@ -1,0 +1,284 @@
+"""Outcomes that come over the wire: what became of a question, told by whoever found out.
+
+An outcome names its **target**: a prediction by id, or a question by model and key. Its value is a number (a truth value is 1
+or 0), or null: **void**, the question never got an answer from life. It is **settled** when it came to be known, which is when
+it is received unless the sender says otherwise. The same value for the same target again is a **repeat** and is not stored;
+another value is a **correction**, and the last one received counts. Nothing is overwritten.
+
+A prediction that nobody knows is taken too: the journal may be behind, and outcomes are joined to it later. Refused are a time
+without a zone, a time to come, a key that the model does not have, and a sender without the scope `label` (`serve.auth`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Final, Literal, Protocol
+from uuid import UUID
+
+import msgspec
+
+from flyball._kernel.clock import Clock
+from flyball._kernel.errors import DataError, StateError
+from flyball.serve import guard, journal
+from flyball.serve import plan as plans
+from flyball.serve.guard import Refused
+from flyball.serve.plan import Plan
+from flyball.serve.router import Routed
+
+ITEMS: Final = 1000
+"""Outcomes in one request."""
+
+AHEAD: Final = timedelta(minutes=1)
+"""How far the sender's clock may be ahead of ours."""
+
+Taken = Literal["accepted", "repeated", "corrected"]
+
+
+class New(msgspec.Struct, frozen=True, kw_only=True):
+    """An outcome as it was received.
+
+    Attributes:
+        received: when.
+        by: the name of the API key that posted it.
+        model: the model; "" where a prediction was named without it, and there are several.
+        prediction: the id of the prediction, or "".
+        key: the key of the question in the journal's form (deterministic JSON, personal columns hashed), or "".
+        value: what came of it; None is void.
+        settled: when it came to be known.
+    """
+
+    received: datetime
+    by: str
+    model: str
+    prediction: str
+    key: str
+    value: float | None
+    settled: datetime
+
+    @property
+    def target(self) -> tuple[str, str]:
+        """What it is about: ("", prediction), or (model, key)."""
+        return ("", self.prediction) if self.prediction else (self.model, self.key)
+
+
+class Posted(New, frozen=True, kw_only=True):
+    """An outcome in its place: number `seq`, in the order of receipt over all processes."""
+
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What is stored of one model.
+
+    Attributes:
+        targets: predictions and questions that have an outcome.
+        void: those whose last outcome is void.
+        corrections: outcomes that replaced an earlier one.
+    """
+
+    targets: int
+    void: int
+    corrections: int
+
+
+class Outcomes(Protocol):
+    """Where outcomes lie; several processes post, and any reads."""
+
+    def post(self, new: Sequence[New]) -> list[Taken]:
+        """Store `new` in their order, all or none; they are on disk when it returns. Says how each was taken.
+
+        Raises:
+            RetryableError: `store-busy`, `disk-full`.
+            AdapterError: `store-unusable`.
+        """
+
+    def read(self, after: int = 0) -> Iterator[Posted]:
+        """What is stored with `seq` greater than `after`, in order: a cursor that misses nothing while others post.
+
+        Raises:
+            RetryableError, AdapterError: as `post`.
+        """
+
+    def counts(self) -> dict[str, Counts]:
+        """What is stored, by the model that the last outcome of each target names.
+
+        Raises:
+            RetryableError, AdapterError: as `post`.
+        """
+
+
+def taken(last: tuple[float | None] | None, value: float | None) -> Taken:
+    """How `value` is taken where the target's last value is `last`; None where it has none yet."""
+    if last is None:
+        return "accepted"
+    return "repeated" if last[0] == value else "corrected"
+
+
+class _Item(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    outcome: bool | float | None
+    prediction: str = ""
+    model: str = ""
+    key: msgspec.Raw = msgspec.Raw(b"null")
+    settled: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
+
+
+class _Refusal(msgspec.Struct, frozen=True):
+    at: int
+    code: str
+    what: str
+    why: str
+    next: str
+
+
+_items = msgspec.json.Decoder(list[msgspec.Raw])
+_item = msgspec.json.Decoder(_Item)
+_object = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_FORM = 'Send {"prediction": ID, "outcome": true} or {"key": {...}, "outcome": 12.5}.'
+
+
+def receive(body: bytes, routed: Mapping[str, Routed], store: Outcomes, clock: Clock, by: str) -> tuple[int, bytes]:
+    """Judge each outcome of a request on its own, store what is sound, and say how each was taken.
+
+    It waits for the disk, so an event loop calls it on another thread.
+
+    Args:
+        body: one outcome, or a list of them.
+        routed: model -> who answers.
+        by: the name of the key that posts; see `serve.auth`.
+
+    Returns:
+        The status and the JSON of the reply: 200, or 422 where every one was refused.
+
+    Raises:
+        DataError: `outcome-unreadable`, when the body is no JSON.
+        Refused: 413 `request-too-large`.
+        RetryableError, AdapterError: as `Outcomes.post`; then nothing was stored.
+    """
+    try:
+        given = _items.decode(body) if body.lstrip()[:1] == b"[" else [msgspec.Raw(body)]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
+        raise _unreadable(problem) from None
+    if len(given) > ITEMS:
+        raise Refused(413, guard.too_large(f"{len(given):,} outcomes", f"{ITEMS:,} in one request"))
+    now = clock.now()
+    sound: list[New] = []
+    refused: list[_Refusal] = []
+    for at, each in enumerate(given):
+        try:
+            sound.append(_judged(bytes(each), routed, now, by))
+        except (DataError, StateError) as error:
+            refused.append(_Refusal(at, error.code, error.what, error.why, error.next))
+    how = store.post(sound) if sound else []
+    said = {name: how.count(name) for name in ("accepted", "repeated", "corrected")}
+    return 422 if refused and not sound else 200, msgspec.json.encode({**said, "refused": refused})
+
+
+def _judged(item: bytes, routed: Mapping[str, Routed], now: datetime, by: str) -> New:
+    """One outcome, if it is sound.
+
+    Raises:
+        DataError: `outcome-unreadable`, `outcome-target`, `outcome-key`, `outcome-ahead`, or what `decode_key` raises.
+        StateError: `no-such-model`.
+    """
+    try:
+        given = _item.decode(item)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
+        raise _unreadable(problem) from None
+    by_key = bytes(given.key) != b"null"
+    if by_key == bool(given.prediction):
+        raise DataError(
+            "outcome-target",
+            "An outcome is about one prediction, or about one key.",
+            why="Both are given." if by_key else "Neither is given.",
+            next=_FORM,
+        )
+    if given.model and given.model not in routed:
+        raise StateError(
+            "no-such-model",
+            "No such model answers here.",
+            why=f"Answering: {', '.join(routed) or 'none'}.",
+            next="Name one of them, or leave the model out where a prediction is named.",
+        )
+    model = given.model or (next(iter(routed)) if len(routed) == 1 else "")
+    if by_key and not model:
+        raise DataError(
+            "outcome-target",
+            "A key is a key of one model, and there are several.",
+            why=f"Answering: {', '.join(routed) or 'none'}.",
+            next='Name the model: {"model": NAME, "key": {...}, "outcome": ...}',
+        )
+    return New(
+        received=now,
+        by=by,
+        model=model,
+        prediction=_prediction(given.prediction) if given.prediction else "",
+        key=key(routed[model].champion, bytes(given.key), now) if by_key else "",
+        value=_value(given.outcome),
+        settled=_settled(given.settled, now),
+    )
+
+
+def key(plan: Plan, given: bytes, asked: datetime) -> str:
+    """A key as JSON, in the form in which the journal has it.
+
+    Each cell becomes the value that a question would carry (an instant goes into its column's zone, 8 becomes 8.0 in a
+    column of floats), so that a key finds its questions however its sender spells it.
+
+    Args:
+        asked: any moment; a question has one, its key does not depend on it.
+
+    Raises:
+        DataError: `outcome-unreadable`, `outcome-key`, `request-breaks-contract`.
+    """
+    try:
+        names = _object.decode(given)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
+        raise _unreadable(problem) from None
+    if names.keys() != set(plan.key):
+        raise DataError(
+            "outcome-key",
+            "The columns of the key are not the model's.",
+            why=f"A question is told by {', '.join(plan.key)}.",
+            next="Give each of them, and no other.",
+        )
+    (row,), _ = plan.decode_key(given)
+    return plans.question(plan, row, asked, 0.0).key
+
+
+def _prediction(given: str) -> str:
+    packed = journal.packed(given)
+    if packed is None:
+        raise DataError(
+            "outcome-target",
+            "That is no prediction id.",
+            why="A prediction id is a UUID: the `id` of its answer.",
+            next=_FORM,
+        )
+    return str(UUID(bytes=packed))
+
+
+def _value(given: bool | float | None) -> float | None:
+    # Minus zero is zero: two spellings of one value are a repeat.
+    return None if given is None else float(given) + 0.0
+
+
+def _settled(given: datetime | None, now: datetime) -> datetime:
+    try:
+        settled = now if given is None else given.astimezone(UTC)
+    except OverflowError:  # a time of the year 1 or 9999 whose zone puts it beyond
+        raise _unreadable("Expected a time between the years 1 and 9999 - at `$.settled`") from None
+    if settled > now + AHEAD:
+        raise DataError(
+            "outcome-ahead",
+            "The outcome is said to have settled in the future.",
+            why=f"It is {now.isoformat(timespec='seconds')} here, and outcomes are taken up to a minute ahead of it.",
+            next="Send it when it is known, and check both clocks.",
+        )
+    return settled
+
+
+def _unreadable(problem: object) -> DataError:
+    return DataError("outcome-unreadable", "That is no outcome.", why=str(problem), next=_FORM)

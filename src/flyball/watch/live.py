@@ -1,0 +1,260 @@
+"""Live: what one model answered lately, and what came of it, as columns that can be measured.
+
+It folds **attempts** (journal entries) and **outcomes** (what was posted of them) as they come, in any order. Nothing is
+matched before somebody looks, so a late, corrected or repeated outcome, or one that comes before its question, needs no care
+of its own. An outcome of a key reaches every attempt at that key asked before it was settled; one of a prediction reaches the
+attempts at that question (same key, same moment); where several reach one attempt, the last received counts.
+
+All of it is derived: after a restart the journal is read again. Bounded: kept is what was asked within `keeps` of the newest
+moment, at most `most` attempts and as many outcomes; what was pushed out is counted. With ten features an attempt takes about
+200 bytes. Refused: matching by anything but the exact key, and telling an outcome before it was settled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+
+import msgspec
+import numpy as np
+import polars as pl
+
+from flyball._kernel.clock import MICROSECOND, from_micros, micros
+from flyball.data import profile
+from flyball.data.profile import Counts, Profile
+from flyball.learn.reference import PREDICTION, Column, Reference
+from flyball.serve.journal import Entry
+from flyball.serve.outcomes import Posted
+
+MOST = 1_000_000
+"""Attempts that are kept, and outcomes."""
+PARTS = 64
+"""Pieces that may lie about before they are put together."""
+HOUR = 3_600_000_000
+
+OWN = ("champion", "canary", "shadow", "previous")
+"""Roles in which a version answers by its own model; "baseline" and "default" stand in for one."""
+
+_ATTEMPT = pl.Schema(
+    {
+        "asked": pl.Int64(),
+        "key": pl.String(),
+        "id": pl.String(),
+        "version": pl.String(),
+        "role": pl.String(),
+        "failed": pl.String(),
+        "output": pl.Float64(),
+        "latency": pl.Int64(),
+    }
+)
+_OUTCOME = pl.Schema(
+    {
+        "received": pl.Int64(),
+        "seq": pl.Int64(),
+        "settled": pl.Int64(),
+        "prediction": pl.String(),
+        "key": pl.String(),
+        "value": pl.Float64(),
+    }
+)
+
+
+class Counted(msgspec.Struct, frozen=True, kw_only=True):
+    """What lies in a Live.
+
+    Attributes:
+        attempts: journal entries kept, and `failed`: those of them that gave no answer.
+        outcomes: kept, corrections and repeats included.
+        dropped: attempts and outcomes pushed out because there were too many.
+    """
+
+    attempts: int
+    failed: int
+    outcomes: int
+    dropped: int
+
+
+class Live:
+    """The recent past of one model.
+
+    Args:
+        keeps: how far back anything is measured.
+        model: entries and outcomes of other models are passed over; "" takes all.
+        most: attempts, and outcomes, that are kept.
+    """
+
+    def __init__(self, keeps: timedelta, *, model: str = "", most: int = MOST) -> None:
+        self.keeps, self.model, self.most = keeps, model, most
+        self.references: dict[str, Reference] = {}
+        self.dropped = 0
+        self._attempts = [_ATTEMPT.to_frame()]
+        self._outcomes = [_OUTCOME.to_frame()]
+        self._newest = 0
+
+    def refer(self, version: str, reference: Reference) -> None:
+        """Make a version's reference known: by it, and by it alone, the version's questions are profiled."""
+        self.references[version] = reference
+
+    def answered(self, entries: Iterable[Entry]) -> None:
+        """Fold attempts; each entry of the journal once."""
+        new = [e for e in entries if self.model in ("", e.model)]
+        if not new:
+            return
+        self._newest = max(self._newest, *(e.asked for e in new))
+        columns: dict[str, Sequence[object]] = {
+            "asked": [e.asked for e in new],
+            "key": [e.key for e in new],
+            "id": [e.id for e in new],
+            "version": [e.version for e in new],
+            "role": [e.role for e in new],
+            "failed": [e.failed for e in new],
+            "output": [e.output for e in new],
+            "latency": [e.latency_us for e in new],
+        }
+        frame = pl.DataFrame(columns, schema=_ATTEMPT)
+        self._attempts.append(frame.hstack(_features(new)))
+        if len(self._attempts) > PARTS:
+            self._all()
+
+    def settled(self, posted: Iterable[Posted]) -> None:
+        """Fold outcomes; a repeat is harmless."""
+        new = [p for p in posted if self.model in ("", p.model) or not p.model]
+        if not new:
+            return
+        self._newest = max(self._newest, *(micros(p.received) for p in new))
+        columns: dict[str, Sequence[object]] = {
+            "received": [micros(p.received) for p in new],
+            "seq": [p.seq for p in new],
+            "settled": [micros(p.settled) for p in new],
+            "prediction": [p.prediction for p in new],
+            "key": [p.key for p in new],
+            "value": [p.value for p in new],
+        }
+        self._outcomes.append(pl.DataFrame(columns, schema=_OUTCOME))
+        if len(self._outcomes) > PARTS:
+            self._told()
+
+    def frame(self, version: str | None, start: datetime, end: datetime, now: datetime) -> pl.DataFrame:
+        """Attempts asked in [start, end), by (asked, key, version), with their outcome as known before `now`.
+
+        Returns:
+            `asked` (microseconds), `key`, `version`, `role`, `failed`, `output`, `latency` (microseconds), `outcome` (null
+            while it is not known, and where it is void), `void`.
+        """
+        window = self._all().select(_ATTEMPT.names()).filter(_within(start, end))
+        rows = (window if version is None else window.filter(version=version)).sort("asked", "key", "version")
+        rows = rows.with_row_index("row")
+        known = self._told().filter(pl.col("settled") < micros(now))
+        by_key = rows.join(known.filter(pl.col("key") != ""), on="key").filter(pl.col("asked") < pl.col("settled"))
+        named = window.join(known.drop("key"), left_on="id", right_on="prediction")
+        by_id = rows.join(named.select("asked", "key", "received", "seq", "value"), on=("asked", "key"))
+        reached = pl.concat([each.select("row", "received", "seq", "value") for each in (by_key, by_id)])
+        last = reached.sort("received", "seq").unique("row", keep="last").select("row", outcome="value", known=True)
+        joined = rows.join(last, on="row", how="left", maintain_order="left")
+        void = pl.col("known").fill_null(value=False) & pl.col("outcome").is_null()
+        return joined.with_columns(void=void).drop("row", "known", "id")
+
+    def hourly(self, version: str, column: Column, start: datetime, end: datetime) -> tuple[Counts, Counts]:
+        """The questions asked in [start, end), each once, by the edges of a version's reference.
+
+        A question counts by the attempt that left, or by the version's own, if versions agree on what the feature means.
+        Answers (`PREDICTION`) are the version's own alone.
+
+        Returns:
+            (hours,) since 1970 in which something was asked, ascending; (hours, width) counts.
+        """
+        rows, values = self._served(version, column, start, end)
+        hours, groups = np.unique(rows["asked"].to_numpy() // HOUR, return_inverse=True)
+        return hours, profile.counted(values, groups.astype(np.int64), len(hours), column.edges)
+
+    def profile(self, version: str, name: str, start: datetime, end: datetime) -> Profile | None:
+        """The profile of a feature, or of `PREDICTION`, as `hourly`; None where the version's reference has no such column."""
+        reference = self.references.get(version)
+        column = reference.column(name) if reference is not None else None
+        if column is None:
+            return None
+        return profile.profile(self._served(version, column, start, end)[1], column.edges)
+
+    def asked(self, start: datetime, end: datetime) -> Counts:
+        """(n,) when each question asked in [start, end) was asked, ascending, in microseconds; each once."""
+        rows = self._all().filter(_within(start, end)).select("asked", "key").unique()
+        return rows["asked"].sort().to_numpy()
+
+    def versions(self) -> list[str]:
+        """Every version that made an attempt that is kept."""
+        return sorted(self._all()["version"].unique().to_list())
+
+    def since(self) -> datetime | None:
+        """When the oldest kept attempt was asked; None before the first."""
+        first = self._all()["asked"].min()
+        return None if first is None else from_micros(int(str(first)))
+
+    def counts(self) -> Counted:
+        """How much lies here."""
+        rows, told = self._all(), self._told()
+        failed = rows.filter(pl.col("failed") != "").height
+        return Counted(attempts=rows.height, failed=failed, outcomes=told.height, dropped=self.dropped)
+
+    def _served(self, version: str, column: Column, start: datetime, end: datetime) -> tuple[pl.DataFrame, pl.Series]:
+        """The questions that count for a column, and its value for each."""
+        rows = self._all().filter(_within(start, end), failed="")
+        own = (pl.col("version") == version) & pl.col("role").is_in(OWN)
+        if column.name == PREDICTION:
+            rows = rows.filter(own)
+            return rows, rows["output"]
+        left = (pl.col("role") != "shadow") & pl.col("version").is_in(self._alike(version, column))
+        rows = rows.filter(own | left).unique(("asked", "key"))
+        name = _stored(column.name, text=column.edges.kind == "category")
+        missing = pl.Series(name, [None] * rows.height, dtype=pl.String)
+        return rows, rows[name] if name in rows.columns else missing
+
+    def _alike(self, version: str, column: Column) -> list[str]:
+        """The versions for which the column means the same."""
+        others = {name: reference.column(column.name) for name, reference in self.references.items()}
+        return [version, *(n for n, c in others.items() if c is not None and c.meaning == column.meaning)]
+
+    def _all(self) -> pl.DataFrame:
+        """The attempts in one piece, without what is too old or too much."""
+        if len(self._attempts) > 1:
+            rows = pl.concat(self._attempts, how="diagonal").filter(pl.col("asked") >= self._horizon())
+            self._attempts = [self._bounded(rows, "asked")]
+        return self._attempts[0]
+
+    def _told(self) -> pl.DataFrame:
+        """The outcomes in one piece: one that was settled before the horizon can reach nothing that is kept."""
+        if len(self._outcomes) > 1:
+            told = pl.concat(self._outcomes).unique().filter(pl.col("settled") >= self._horizon())
+            self._outcomes = [self._bounded(told, "received")]
+        return self._outcomes[0]
+
+    def _horizon(self) -> int:
+        return self._newest - self.keeps // MICROSECOND
+
+    def _bounded(self, rows: pl.DataFrame, by: str) -> pl.DataFrame:
+        over = max(0, rows.height - self.most)
+        self.dropped += over
+        return rows.sort(by).tail(self.most) if over else rows
+
+
+def _within(start: datetime, end: datetime) -> pl.Expr:
+    return pl.col("asked").is_between(micros(start), micros(end), closed="left")
+
+
+def _stored(name: str, *, text: bool) -> str:
+    """The column of a feature: a text and a number of one name are two, since a feature may change its type."""
+    return f"{'text' if text else 'number'} {name}"
+
+
+def _features(entries: Sequence[Entry]) -> pl.DataFrame:
+    """The features of entries as columns; what an entry does not have is null. Truth values are 0 and 1."""
+    names = dict.fromkeys(name for e in entries for name in e.features)
+    columns = []
+    for name in names:
+        values = [e.features.get(name) for e in entries]
+        texts = [v if isinstance(v, str) else None for v in values]
+        numbers = [float(v) if v is not None and not isinstance(v, str) else None for v in values]
+        if any(v is not None for v in texts):
+            columns.append(pl.Series(_stored(name, text=True), texts, dtype=pl.String))
+        if any(v is not None for v in numbers):
+            columns.append(pl.Series(_stored(name, text=False), numbers, dtype=pl.Float64))
+    return pl.DataFrame(columns)

@@ -1,0 +1,214 @@
+"""Live: outcomes find their attempts whatever comes first, nothing is told too early, and memory is bounded."""
+
+from __future__ import annotations
+
+import random
+from datetime import datetime, timedelta
+from typing import Any
+
+import polars as pl
+
+from flyball._kernel.clock import from_micros, micros
+from flyball._kernel.durations import days, hours, minutes
+from flyball.data import profile
+from flyball.learn.reference import PREDICTION, Column, Reference
+from flyball.serve.journal import Entry
+from flyball.serve.outcomes import Posted
+from flyball.watch.live import Live
+
+DAY = from_micros(1_380_000_000_000_000 // 86_400_000_000 * 86_400_000_000)
+
+
+def at(**span: float) -> datetime:
+    return DAY + timedelta(**span)
+
+
+def entry(key: str, asked: datetime, version: str = "a-1", **more: Any) -> Entry:
+    said: dict[str, Any] = {
+        "id": f"{version}/{key}/{micros(asked)}",
+        "role": "champion",
+        "output": 0.25,
+        "latency_us": 900,
+        "features": {"hour": 7, "origin": "JFK"},
+        "model": "a",
+    }
+    return Entry(
+        **(said | more),
+        asked=micros(asked),
+        version=version,
+        epoch=1,
+        within_tolerance=True,
+        key=key,
+        inputs={},
+        via="test",
+        app="app",
+        process="p",
+        segment="s",
+        seq=1,
+    )
+
+
+def posted(value: float | None, settled: datetime, seq: int = 1, **target: Any) -> Posted:
+    said: dict[str, Any] = {"prediction": "", "key": "", "received": settled, "model": "a"} | target
+    return Posted(**said, seq=seq, by="local", value=value, settled=settled)
+
+
+def outcomes(live: Live, version: str | None = "a-1", now: datetime | None = None) -> list[float | None]:
+    return live.frame(version, at(), at(days=9), now or at(days=9))["outcome"].to_list()
+
+
+def test_an_outcome_of_a_key_reaches_every_attempt_asked_before_it_was_settled() -> None:
+    live = Live(days(30))
+    live.settled([posted(1.0, at(hours=5), key="k")])
+    live.answered(
+        [entry("k", at(hours=1)), entry("k", at(hours=2)), entry("k", at(hours=5)), entry("other", at(hours=1))]
+    )
+    live.answered([entry("k", at(hours=1), "a-2", role="shadow")])
+    frame = live.frame(None, at(), at(days=1), at(days=1))
+    found = {(v, k, a): o for v, k, a, o in frame.select("version", "key", "asked", "outcome").iter_rows()}
+    assert found == {
+        ("a-1", "k", micros(at(hours=1))): 1.0,
+        ("a-1", "k", micros(at(hours=2))): 1.0,
+        ("a-1", "k", micros(at(hours=5))): None,
+        ("a-1", "other", micros(at(hours=1))): None,
+        ("a-2", "k", micros(at(hours=1))): 1.0,
+    }
+
+
+def test_an_outcome_of_a_prediction_reaches_all_attempts_at_that_question_and_no_other() -> None:
+    live = Live(days(30))
+    first = entry("k", at(hours=1))
+    live.answered([first, entry("k", at(hours=1), "a-2", role="shadow"), entry("k", at(hours=2))])
+    live.settled([posted(1.0, at(hours=5), prediction=first.id, model="")])
+    assert outcomes(live) == [1.0, None]
+    assert outcomes(live, "a-2") == [1.0]
+
+
+def test_nothing_is_told_before_it_was_settled() -> None:
+    live = Live(days(30))
+    live.answered([entry("k", at(hours=1))])
+    live.settled([posted(1.0, at(hours=5), key="k")])
+    assert outcomes(live, now=at(hours=5)) == [None]
+    assert outcomes(live, now=at(hours=5) + timedelta(microseconds=1)) == [1.0]
+
+
+def test_a_correction_replaces_and_a_void_takes_back() -> None:
+    live = Live(days(30))
+    live.answered([entry("k", at(hours=1))])
+    live.settled([posted(1.0, at(hours=5), 1, key="k"), posted(0.0, at(hours=6), 2, key="k")])
+    assert outcomes(live) == [0.0]
+    assert outcomes(live, now=at(hours=6)) == [1.0]
+    live.settled([posted(None, at(hours=7), 3, key="k")])
+    frame = live.frame("a-1", at(), at(days=1), at(days=1))
+    assert frame["outcome"].to_list() == [None]
+    assert frame["void"].to_list() == [True]
+
+
+def test_the_last_received_counts_not_the_last_settled() -> None:
+    live = Live(days(30))
+    live.answered([entry("k", at(hours=1))])
+    live.settled([posted(0.0, at(hours=4), 2, key="k", received=at(hours=8))])
+    live.settled([posted(1.0, at(hours=6), 1, key="k", received=at(hours=6))])
+    assert outcomes(live) == [0.0]
+
+
+def test_the_order_in_which_things_come_makes_no_difference() -> None:
+    rng = random.Random(3)
+    entries = [entry(f"k{k % 20}", at(hours=k), f"a-{1 + k % 2}") for k in range(60)]
+    told = [posted(float(k % 2), at(hours=30 + k), k, key=f"k{k % 20}") for k in range(30)]
+    told += [posted(0.5, at(hours=80), 50 + k, prediction=entries[k].id) for k in range(0, 60, 7)]
+    frames = []
+    for _ in range(4):
+        live, left = Live(days(30)), [*entries, *told, *told[:5]]
+        rng.shuffle(left)
+        for each in left:
+            live.answered([each]) if isinstance(each, Entry) else live.settled([each])
+        assert live.counts().attempts == 60
+        frames.append(live.frame(None, at(), at(days=9), at(days=9)))
+    assert all(f.equals(frames[0]) for f in frames)
+    assert frames[0]["outcome"].null_count() < 60
+
+
+def test_what_is_old_or_too_much_goes_and_is_counted() -> None:
+    live = Live(days(1), most=5)
+    live.answered([entry(f"k{k}", at(hours=k)) for k in range(30)])
+    live.settled([posted(1.0, at(hours=k), k, key=f"k{k}") for k in range(30)])
+    assert live.counts().attempts == 5
+    assert live.since() == at(hours=25)
+    assert live.counts().dropped == 20 + 20  # of the 25 within a day
+    assert live.counts().outcomes == 5
+
+
+def test_entries_of_other_models_are_passed_over() -> None:
+    live = Live(days(1), model="a")
+    live.answered([entry("k", at()), entry("k", at(), "b-1", model="b")])
+    live.settled([posted(1.0, at(hours=1), key="k", model="b")])
+    assert live.counts().attempts == 1
+    assert outcomes(live) == [None]
+    assert live.asked(at(), at(days=1)).tolist() == [micros(at())]
+
+
+def column(name: str, values: pl.Series, kind: profile.Kind, meaning: str = "m") -> Column:
+    by = profile.edges(values, kind)
+    return Column(
+        name=name, feature=name, meaning=meaning, edges=by, days=(1,), profiles=(profile.profile(values, by),)
+    )
+
+
+def reference(meaning: str = "m") -> Reference:
+    return Reference(
+        features=(
+            column("hour", pl.Series(range(24), dtype=pl.Float64), "number", meaning),
+            column("origin", pl.Series(["JFK", "LGA"] * 10), "category", meaning),
+        ),
+        predictions=column(PREDICTION, pl.Series([0.1, 0.2, 0.3, 0.4]), "number", ""),
+    )
+
+
+def test_a_question_is_profiled_once_whoever_answered_it() -> None:
+    live = Live(days(30))
+    for version in ("a-1", "a-2"):
+        live.refer(version, reference())
+    live.answered([entry("k", at()), entry("k", at(), "a-2", role="shadow", output=0.4)])
+    live.answered([entry("l", at(minutes=1), role="shadow"), entry("l", at(minutes=1), "a-2", role="canary")])
+    live.answered([entry("m", at(minutes=2), failed="boom", output=float("nan"), features={})])
+    for version in ("a-1", "a-2"):
+        found = live.profile(version, "origin", at(), at(days=1))
+        assert found is not None
+        assert found.counts == (2, 0, 0, 0)
+    answers = live.profile("a-2", PREDICTION, at(), at(days=1))
+    assert answers is not None
+    assert answers.n == 2
+    assert answers.high == 0.4
+    assert live.profile("a-2", "no such", at(), at(days=1)) is None
+    assert live.profile("a-3", "origin", at(), at(days=1)) is None
+
+
+def test_a_feature_that_means_something_else_counts_from_its_own_version_alone() -> None:
+    live = Live(days(30))
+    live.refer("a-1", reference("before"))
+    live.refer("a-2", reference("after"))
+    live.answered([entry("k", at()), entry("l", at(hours=1)), entry("l", at(hours=1), "a-2", role="shadow")])
+    found = live.profile("a-2", "hour", at(), at(days=1))
+    assert found is not None
+    assert found.n == 1
+
+
+def test_hours_add_up_to_the_profile_and_missing_features_are_missing() -> None:
+    live = Live(days(30))
+    live.refer("a-1", reference())
+    live.answered([entry(f"k{k}", at(minutes=20 * k), features={"hour": float(k)}) for k in range(9)])
+    live.answered([entry("n", at(hours=5), features={"hour": None, "origin": "EWR"})])
+    hour = reference().column("hour")
+    assert hour is not None
+    found, counts = live.hourly("a-1", hour, at(), at(days=1))
+    assert (found * 3_600_000_000).tolist() == [micros(at(hours=h)) for h in (0, 1, 2, 5)]
+    whole = live.profile("a-1", "hour", at(), at(days=1))
+    assert whole is not None
+    assert counts.sum(axis=0).tolist() == list(whole.counts)
+    assert whole.missing == 1
+    origin = live.profile("a-1", "origin", at(), at(days=1))
+    assert origin is not None
+    assert origin.counts == (0, 0, 1, 9)
+    assert live.frame("a-1", at(), at() + minutes(30), at(days=1)).height == 2
+    assert live.profile("a-1", "hour", at() + hours(5), at(days=1)).n == 1  # type: ignore[union-attr]
