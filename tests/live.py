@@ -98,6 +98,7 @@ def plan(version: str = "orders-1", factor: float = 0.5, model: str = "orders") 
         tolerance=hours(1),
         personal=frozenset({"customer"}),
         hash=lambda value: ids.keyed_hash(b"secret", value),
+        truth=True,
     )
 
 

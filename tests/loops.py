@@ -6,7 +6,7 @@
     day 4          a training is due: a challenger goes through shadow and canary
     day 7          the world turns round: who learned before is wrong from now on
     day 8          the next challenger falls in its shadow; what is learned later its gates hold back
-    day 11         ada sends that one on its way all the same, and after its promotion takes it back
+    day 11         ada makes that one champion all the same, and three hours later takes it back
 
 Stores are `World`s; whoever acts on them is a `Process`, which may end at any write and be followed by another.
 """
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,7 +28,7 @@ from lightgbm import LGBMClassifier
 
 import flyball as fb
 from flyball import average_precision, days, hours, roc_auc
-from flyball._kernel import facts
+from flyball._kernel import facts, ids
 from flyball.adapters.memory.blobs import MemoryBlobs
 from flyball.adapters.memory.clock import VirtualClock
 from flyball.adapters.memory.facts import Log, MemoryFacts
@@ -49,6 +49,7 @@ from flyball.data import dataset
 from flyball.release import rollout, route, version
 from flyball.release.policy import Release
 from flyball.release.rollout import Rollout
+from flyball.release.route import Route
 from flyball.runtime.places import PROJECTIONS
 from flyball.serve.auth import Keys
 from flyball.serve.journal import Recorder, Settings
@@ -283,6 +284,12 @@ class Process:
         self.session = world.session(app, self.fuse)
         self.watch, self.worker, self.router = Watch(self.session), Here(self.session), Router(world.clock)
         self._recorder: Recorder | None = None
+        self._route: Route | None = None
+
+    @property
+    def records(self) -> bool:
+        """Whether it has opened the journal."""
+        return self._recorder is not None
 
     def look(self) -> Looked:
         """As often as there is something to do at this moment."""
@@ -297,8 +304,8 @@ class Process:
 
     def ask(self, row: dict[str, Any]) -> None:
         """One question of which the journal knows nothing yet."""
-        if not self.router.ways:
-            self._swap()
+        if self._route is None or self._route != self.session.routes.read():
+            self._swap()  # as a server does, which follows the route within a fraction of a second
         if self._recorder is None:
             recorder = self.session.journals(Settings()).open(self.session.app.name, head=self.session.facts.head)
             self._recorder = recorder if isinstance(recorder, Port) else Port("recorder", recorder, self.fuse)  # type: ignore[assignment]
@@ -325,6 +332,7 @@ class Process:
         self.session.outcomes.post([new])
 
     def _swap(self) -> None:
+        self._route = self.session.routes.read()
         before = {name: way.routed for name, way in self.router.ways.items()}
         self.router.swap(answering.routed(self.session, before))
 
@@ -366,11 +374,13 @@ class Event:
                 process.post(self.row)
             case "do":
                 self.row(process.session)
+                # What a crash left of the route, the loop mends in its next pass, a second later.
+                route.sync(process.session.facts, process.session.routes, "till", ("till",))
 
 
 def _pushes(session: Session) -> None:
-    if rollout.now(session.facts, "till", "till").candidate != "till-4":
-        operate.promote(session, "till-4", by="ada", reason="the world has changed", override=True)
+    if rollout.now(session.facts, "till", "till").champion != "till-4":
+        operate.promote(session, "till-4", by="ada", reason="the world has changed", override=True, at_once=True)
 
 
 def _takes_back(session: Session) -> None:
@@ -382,7 +392,7 @@ def ada() -> list[Event]:
     """What a person does, who looks first whether it is done already."""
     return [
         Event(START + timedelta(days=11, hours=5), "do", _pushes),
-        Event(START + timedelta(days=12, hours=22), "do", _takes_back),
+        Event(START + timedelta(days=11, hours=8), "do", _takes_back),
     ]
 
 
@@ -442,15 +452,23 @@ def content(world: World) -> dict[str, Any]:
         "learned": [(m.snapshot, m.knobs, m.artifacts) for m in manifests],
         "pin": pin and (pin.batches, pin.cutoff),
         "trainings": list(told(world, *TRAININGS)),
-        "steps": sorted(said["key"] for _, said in told(world, "cycle.done")),
+        # Whether a version may be sent is asked anew whenever something stands in its way or no longer does.
+        "steps": sorted(said["key"] for _, said in told(world, "cycle.done") if said["step"] != "release"),
         "rows": dataset.read(world.tables, Order, dataset.latest(world.tables, Order)).sort(pl.all()).collect().rows(),
         "ingested": [said for _, said in told(world, "data.ingested", "cycle.source_complete")],
         "online": _series(world.online),
-        "left": sorted((e.asked, e.key, e.version, e.epoch, e.role) for e in world.journal.read() if e.role != "shadow"),
+        "left": sorted(
+            (e.asked, e.key, e.version, e.epoch, e.role) for e in world.journal.read() if e.role != "shadow"
+        ),
         "outcomes": [_without_seq(row) for row in world.outcomes.read()],
     }
 
 
 def _series(online: MemoryOnline) -> list[Any]:
-    return sorted((name, found.position, dict(found.chains), found.totals) for name, found in online._series.items())
+    """By digest, since the chains go on to grow in place."""
 
+    def digest(rows: Mapping[Any, Any]) -> str:
+        return ids.digest(repr(sorted(map(repr, rows.items()))).encode())
+
+    kept = online._series.items()
+    return sorted((name, found.position, digest(found.chains), repr(found.totals)) for name, found in kept)

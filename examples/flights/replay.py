@@ -40,7 +40,7 @@ class Replay:
         home: where the state lies: the loop's thoughts, and the token that outcomes are posted with.
         clock: the file that is stepped.
         rows: departures by the moment of their question, with their outcome.
-        seen: told of every pass of the loop that decided something.
+        seen: told of everything that the loop decides.
     """
 
     address: str
@@ -55,7 +55,7 @@ class Replay:
     ids: list[str] = field(default_factory=list)
     _next: dict[str, Any] | None = None
     _waiting: list[tuple[datetime, str, bool | None]] = field(default_factory=list)
-    _told: str = ""
+    _told: int = 0
 
     def __post_init__(self) -> None:
         self._connection = http.client.HTTPConnection(self.address.removeprefix("http://"), timeout=30)
@@ -83,9 +83,9 @@ class Replay:
         while time.monotonic() < deadline:
             thought = self._thought()
             if thought is not None and datetime.fromisoformat(thought["at"]) >= self.now:
-                if thought["did"] and thought["at"] + str(thought["did"]) != self._told:
-                    self._told = thought["at"] + str(thought["did"])
-                    self.seen(thought)
+                for each in thought["recent"][self._told :]:
+                    self.seen(each)
+                self._told = len(thought["recent"])
                 if not thought["working"] and not thought["did"]:
                     return thought
             time.sleep(0.02)

@@ -339,6 +339,14 @@ def test_a_damaged_segment_is_named(place: Path, clock: Wound, segment: Path) ->
     assert segment.read_bytes() == b"flights,weather\n" * 400
 
 
+def test_what_is_accounted_for_is_not_opened_again(place: Path, clock: Wound, segment: Path) -> None:
+    """A loop asks every second, of a folder that only grows."""
+    at = SqliteJournal(place, clock)
+    (account,) = at.recover()
+    segment.write_bytes(b"flights,weather\n" * 400)
+    assert at.recover({account.segment}) == []
+
+
 def test_a_damaged_answer_is_named(place: Path, clock: Wound, segment: Path) -> None:
     with contextlib.closing(sqlite3.connect(segment, isolation_level=None)) as connection:
         connection.execute("UPDATE answers SET body = x'93'")

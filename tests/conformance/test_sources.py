@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -11,9 +13,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from flyball._kernel.errors import DataError, DeclarationError
+from flyball._kernel.errors import AdapterError, DataError, DeclarationError
 from flyball._kernel.place import Place
-from flyball.adapters.embedded import records
+from flyball.adapters.embedded import records, sources
 from flyball.adapters.embedded.sources import FileReader
 from flyball.adapters.memory.sources import MemoryReader
 from flyball.checks.sources import ReaderSuite, Reported
@@ -232,6 +234,39 @@ def test_a_name_is_taken_literally_before_it_is_a_pattern(tmp_path: Path) -> Non
     (tmp_path / "x1.csv").write_text("a\n2\n")
     frame, _ = read(tmp_path / "x[1].csv")
     assert frame["a"].to_list() == ["1"]
+
+
+def test_a_file_that_goes_while_it_is_looked_at_is_no_mistake_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "day-1.csv").write_text("id\na\n")
+    monkeypatch.setattr(sources, "_format", lambda _, name: (tmp_path / name).unlink())
+    with pytest.raises(AdapterError, match="file-unopenable") as raised:
+        FileReader().files(declare(tmp_path, "day-*.csv"))
+    assert "day-1.csv" in raised.value.what
+
+
+@pytest.mark.parametrize("old", [True, False])
+def test_a_file_is_read_again_when_it_was_touched_or_is_young(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: bool
+) -> None:
+    """The loop looks every second. A young file may be written to once more without another time of change."""
+    hashed: list[str] = []
+    digest = sources._digest
+    monkeypatch.setattr(sources, "_digest", lambda path: hashed.append(path.name) or digest(path))
+    monkeypatch.setattr(sources, "_COARSE", -3600.0 if old else 3600.0)
+    declared, reader = declare(tmp_path, "day-*.csv"), FileReader()
+    for name in ("day-1.csv", "day-2.csv"):
+        (tmp_path / name).write_text("id\na\n")
+    first = reader.files(declared)
+    assert reader.files(declared) == first
+    assert hashed == ["day-1.csv", "day-2.csv"] * (1 if old else 2)
+    time.sleep(0.05)  # the file system's clock is coarse
+    before = (tmp_path / "day-2.csv").stat()
+    (tmp_path / "day-2.csv").write_text("id\nb\n")
+    os.utime(tmp_path / "day-2.csv", ns=(before.st_atime_ns, before.st_mtime_ns))
+    same, other = reader.files(declared)
+    assert same == first[0] and other.digest != first[1].digest
 
 
 def test_names_are_relative(tmp_path: Path) -> None:

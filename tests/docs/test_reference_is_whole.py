@@ -11,6 +11,7 @@ from typer.main import get_command
 
 import flyball
 from flyball import cli
+from flyball.serve import auth, http
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -57,6 +58,18 @@ def test_no_verb_is_told_with_an_option_that_it_lacks() -> None:
         text = sections(DOCS / "reference" / "verbs.md")[f"flyball {name}"]
         extra += [f"{name} {o}" for o in re.findall(r"`(--[a-z-]+)", text) if o not in known]
     assert not extra
+
+
+def test_the_http_reference_names_pages_scopes_and_metrics() -> None:
+    page = (DOCS / "reference" / "http.md").read_text()
+    source = Path(flyball.__file__).parent / "serve"
+    metrics = re.findall(r'"(flyball_\w+)"', (source / "tally.py").read_text())
+    told = [http.PREDICT, http.OUTCOMES, f"{http.RECORDED}ID", *http.PROBES, *metrics, *auth.SCOPES]
+    assert len(metrics) > 5
+    spans = re.findall(r"`([^`\n]+)`", page)
+    assert [
+        name for name in told if not any(span.removeprefix("POST ").removeprefix("GET ") == name for span in spans)
+    ] == []
 
 
 def test_the_layers_in_the_docs_are_those_that_the_linter_holds() -> None:

@@ -27,6 +27,9 @@ import pytest
 from flyball import cli
 from flyball.adapters.embedded.clock import SystemClock
 from flyball.adapters.embedded.lease import SqlLease
+from flyball.cycle.reconcile import Ended
+from flyball.runtime import children
+from flyball.serve import auth
 
 DEADLINE = 120.0
 MEMORY_MB = 1500
@@ -137,9 +140,11 @@ class Up:
         return self.process.wait(60)
 
 
-def request(address: str, method: str, path: str, body: object = None) -> tuple[int, Any]:
+def request(address: str, method: str, path: str, body: object = None, token: str = "") -> tuple[int, Any]:
     with closing(http.client.HTTPConnection(address, timeout=20)) as connection:
         given = {} if body is None else {"Content-Type": "application/json"}
+        if token:
+            given["Authorization"] = f"Bearer {token}"
         connection.request(method, path, None if body is None else json.dumps(body), given)
         response = connection.getresponse()
         return response.status, json.loads(response.read())
@@ -254,6 +259,19 @@ def run(shop: Shop, capfd: pytest.CaptureFixture[str]) -> Callable[..., Any]:
     return verb
 
 
+@pytest.fixture
+def label(shop: Shop) -> str:
+    """The token of a key that may post outcomes, and nothing else."""
+    token, place, aside = auth.new_token(), shop.home / "keys.json", shop.home / "keys.new"
+    file = json.loads(place.read_text())
+    kept = [key for key in file["keys"] if key["name"] != "billing"]
+    billing = {"name": "billing", "sha256": auth.digest(token), "scopes": ["label"], "expires": None}
+    aside.write_text(json.dumps({"keys": [*kept, billing]}))
+    aside.chmod(0o600)
+    aside.replace(place)
+    return token
+
+
 def test_it_applies_from_nothing_serves_and_answers(shop: Shop, run: Callable[..., Any]) -> None:
     answer = shop.up.answer()
     assert (answer["version"], answer["role"]) == ("sent_back-1", "champion")
@@ -349,10 +367,25 @@ def test_a_loop_that_lost_its_lease_acts_no_more(shop: Shop) -> None:
     assert shop.up.child("loop") == loop
 
 
-def test_who_may_not_operate_changes_nothing(shop: Shop, run: Callable[..., Any], monkeypatch: Any) -> None:
+def test_outcomes_need_a_key_and_are_joined(shop: Shop, run: Callable[..., Any], label: str) -> None:
+    outcome = {"prediction": shop.up.answer()["id"], "outcome": True}
+    for token, said in (("", "key-needed"), ("flyball_guessed", "key-unknown")):
+        status, refused = request(shop.up.address, "POST", "/outcomes", outcome, token)
+        assert (status, refused["error"]["code"]) == (401, said)
+    before = run("status")["models"][0]["outcomes"]["targets"]
+    for taken in ("accepted", "repeated"):
+        status, reply = request(shop.up.address, "POST", "/outcomes", outcome, label)
+        assert (status, reply[taken], reply["refused"]) == (200, 1, [])
+    assert run("status")["models"][0]["outcomes"]["targets"] == before + 1
+
+
+def test_who_may_not_operate_changes_nothing(
+    shop: Shop, run: Callable[..., Any], label: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for verb in (["promote", "sent_back-1", "--at-once"], ["rollback"], ["pause"]):
-        monkeypatch.setenv("FLYBALL_TOKEN", "flyball_guessed")
-        assert "[key-unknown]" in run(verb[0], *verb[1:], fails=1)
+        for token, said in (("flyball_guessed", "key-unknown"), (label, "scope-missing")):
+            monkeypatch.setenv("FLYBALL_TOKEN", token)
+            assert f"[{said}]" in run(verb[0], *verb[1:], fails=1)
         monkeypatch.delenv("FLYBALL_TOKEN")
         aside = (shop.home / "token").rename(shop.home / "token.aside")
         assert "[token-missing]" in run(verb[0], *verb[1:], fails=1)
@@ -436,6 +469,7 @@ def test_of_two_loops_one_waits_and_takes_over(shop: Shop, run: Callable[..., An
         until(lambda: shop.looked()["at"] > last, "another look")
         assert shop.holder() == holding, "one acts"
         host, port = first.address.split(":")
+        before = run("status")["journal"]["unknown"]
     finally:
         assert first.end() == 0
     with pytest.raises(ConnectionRefusedError), closing(socket.create_connection((host, int(port)), timeout=5)):
@@ -443,7 +477,7 @@ def test_of_two_loops_one_waits_and_takes_over(shop: Shop, run: Callable[..., An
     assert until(lambda: shop.holder() == second.child("loop"), "the lease in the hands of the second loop")
     last = shop.looked()["at"]
     until(lambda: shop.looked()["at"] > last, "another look")
-    assert run("status")["journal"]["unknown"] <= 4096, "the servers of the first were stopped in order"
+    assert run("status")["journal"]["unknown"] == before, "a server that is stopped loses nothing"
 
 
 def test_a_training_without_memory_leaves_the_champion_answering(shop: Shop, run: Callable[..., Any]) -> None:
@@ -464,14 +498,49 @@ def test_a_training_without_memory_leaves_the_champion_answering(shop: Shop, run
     assert shop.up.child("loop") == shop.holder()
 
 
-def test_it_ends_in_order(shop: Shop, run: Callable[..., Any]) -> None:
-    before, server = run("status")["journal"], shop.up.child("serve")
+def test_a_killed_parent_takes_its_children_along_in_order(shop: Shop, run: Callable[..., Any]) -> None:
+    before = run("status")["journal"]
     asked = [shop.up.answer()["id"] for _ in range(3)]
-    assert shop.up.end() == 0
-    assert shop.up.child("serve") == shop.up.child("loop") == 0
-    with pytest.raises(ProcessLookupError):
-        os.kill(server, 0)
+    server, loop = shop.up.child("serve"), shop.up.child("loop")
+    shop.up.process.kill()
+    shop.up.process.wait(60)
+    until(lambda: not alive(server) and not alive(loop), "the end of both")
     after = run("status")["journal"]
-    assert after["unknown"] == before["unknown"], "a server that is stopped loses nothing"
+    assert after["unknown"] == before["unknown"], "a server that ends in order loses nothing"
     assert after["recorded"] >= before["recorded"] + len(asked)
     assert shop.holder() == 0
+
+
+def alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    ps = subprocess.run(["ps", "-o", "stat=", "-p", str(process)], capture_output=True, text=True, check=False)
+    return not ps.stdout.startswith(("Z", "\n")) and ps.stdout != ""
+
+
+GREEDY = """import time
+import numpy as np
+held = []
+try:
+    while True:
+        held.append(np.empty(1 << 20, dtype=np.uint8))
+except MemoryError:
+    time.sleep(600)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits private memory")
+def test_a_child_that_stands_at_its_limit_for_ever_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As an allocator does that tries again and again."""
+    monkeypatch.setattr(children, "STUCK", 1.0)
+    (tmp_path / "app.py").write_text(GREEDY)
+    child = children.Child([str(tmp_path)], SystemClock(), tmp_path, MEMORY_MB)
+    child.begin(None, "")
+    try:
+        assert child.busy() == "applying"
+        assert until(child.ended, "its end") == Ended(until=None, failed=children.OUT_OF_MEMORY)
+        assert child.rests().endswith("out-of-memory"), "it rests before it is tried again"
+    finally:
+        child.stop()

@@ -68,11 +68,14 @@ class Machine(RuleBasedStateMachine):
     def follow(self, before: Rollout, said: Said) -> None:
         match said:
             case Promoted():
+                if said.by != rollout.LOOP and before.champion:
+                    self.fallen.add(before.champion)
                 self.champions.append(said.version)
                 self.fallen.discard(said.version)
             case RolledBack():
                 assert before.champion == said.version
                 self.champions.append(said.to)
+                self.fallen.discard(said.to)
                 self.fallen.add(said.version)
             case Aborted():
                 assert before.candidate == said.version
@@ -118,7 +121,7 @@ class Machine(RuleBasedStateMachine):
         move = moves.decide(before, moment, [verdict(o) for o in found], self.policy.patience)
         assert move.why
         if not before.candidate:
-            probation = before.since is not None and moment < before.since + self.policy.patience
+            probation = before.promoted is not None and moment < before.promoted + self.policy.patience
             falls = Outcome.FAIL in found and bool(before.previous) and probation
             assert isinstance(move.said, RolledBack) if falls else move.said is None
             self.record([move.said] if move.said is not None else [])
@@ -188,6 +191,7 @@ class Machine(RuleBasedStateMachine):
         assert set(state.held) <= self.fallen and len(state.held) == min(len(self.fallen), rollout.REMEMBERED)
         assert state.candidate != state.champion or not state.candidate
         assert state.champion not in state.past and state.champion not in state.held
+        assert (state.paused_at is not None) == bool(state.paused)
         assert 0 <= state.share <= 1
         assert state.epoch == self.epochs[-1]
         assert self.epochs == sorted(set(self.epochs)), "an epoch never comes twice"

@@ -19,6 +19,7 @@ from flyball.adapters.memory.keys import MemorySigner
 from flyball.checks.alerts import Aborted, Paused
 from flyball.checks.clock import START, Wound
 from flyball.cycle.account import Accounted
+from flyball.cycle.retrain import Retrained
 from flyball.cycle.steps import Failed
 from flyball.release.rollout import Aborted as ReleaseAborted
 from flyball.release.rollout import Advanced, Promoted, RolledBack, Started, Step
@@ -55,7 +56,15 @@ HEARD: list[tuple[Said, str, tuple[str, ...]]] = [
         "warning",
         ("drift", "carrier: 0.4 > 0.2"),
     ),
-    (Observed(monitor="live quality", state="blind", reason="12 settled"), "info", ("live quality", "12 settled")),
+    (Observed(monitor="drift", state="breach", before="ok", reason="carrier"), "warning", ("drift", "carrier")),
+    (
+        Observed(monitor="live quality", state="blind", before="ok", reason="12 settled"),
+        "info",
+        ("live quality", "12 settled"),
+    ),
+    (Retrained(until=START, failed="out-of-memory"), "warning", ("training failed", "out-of-memory")),
+    (Retrained(until=START, decision="held", reason="roc_auc 0.61"), "info", ("held", "roc_auc 0.61")),
+    (Retrained(until=START, decision="rejected", reason="roc_auc 0.41"), "info", ("rejected", "roc_auc 0.41")),
     (
         Accounted(segment="s", durability="acknowledged", closed=False, recorded=9, refused=0, unknown=4096),
         "warning",
@@ -71,6 +80,11 @@ NOT_HEARD: list[Said] = [
     Started(version="orders-2", stages=(), epoch=2, reason="new"),
     Advanced(version="orders-2", stage=1, into=Step(name="canary", share=0.25, seconds=3600), epoch=3),
     Observed(monitor="drift", state="ok"),
+    Observed(monitor="drift", state="ok", before="breach"),
+    Observed(monitor="drift", state="breach", before="breach", reason="a day later"),
+    Observed(monitor="drift", state="blind", before="blind", reason="a day later"),
+    Observed(monitor="drift", state="blind", reason="looked at for the first time"),
+    Retrained(until=START, decision="release"),
     Accounted(segment="s", durability="acknowledged", closed=True, recorded=9, refused=2, unknown=0),
 ]
 
@@ -102,7 +116,22 @@ def test_every_kind_has_a_case() -> None:
 
 
 VALUES = st.none() | st.booleans() | st.integers() | st.text() | st.lists(st.text(max_size=3), max_size=2)
-FIELDS = ("version", "to", "previous", "reason", "by", "step", "code", "monitor", "state", "unknown", "durability")
+FIELDS = (
+    "version",
+    "to",
+    "previous",
+    "reason",
+    "by",
+    "step",
+    "code",
+    "monitor",
+    "state",
+    "before",
+    "failed",
+    "decision",
+    "unknown",
+    "durability",
+)
 
 
 @settings(max_examples=150, deadline=None)

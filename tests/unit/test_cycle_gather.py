@@ -22,6 +22,7 @@ from flyball.adapters.memory.journal import MemoryJournal
 from flyball.adapters.memory.keys import MemorySigner
 from flyball.adapters.memory.lease import MemoryLease
 from flyball.adapters.memory.online import MemoryOnline
+from flyball.adapters.memory.outcomes import MemoryOutcomes
 from flyball.adapters.memory.routes import MemoryRoutes
 from flyball.adapters.memory.sources import MemoryReader
 from flyball.adapters.memory.tables import MemoryTables
@@ -32,6 +33,7 @@ from flyball.cycle.session import Session
 from flyball.data import contract, dataset, ingest
 from flyball.data.source import Source
 from flyball.release import rollout, version
+from flyball.serve.auth import Keys
 
 START = datetime(2013, 1, 1, tzinfo=UTC)
 
@@ -92,6 +94,8 @@ class World:
             reader=MemoryReader(files),
             routes=MemoryRoutes(),
             journals=lambda settings: MemoryJournal(clock, settings),
+            outcomes=MemoryOutcomes(),
+            keys=Keys(lambda: (), clock),
             commit=lambda: "",
             holder="a test",
         )

@@ -67,6 +67,9 @@ def test_one_model_needs_no_name(shop: Live) -> None:
         {"Host": ""},
         {"Host": "localhost.evil.example"},
         {"Host": "localhost@evil.example"},
+        {"Host": "localhost:x@evil.example"},
+        {"Host": "localhost:80@evil.example"},
+        {"Host": "[::1]:x"},
         {"Host": "[::1].evil.example"},
         {"Origin": "https://evil.example"},
         {"Origin": "null"},
@@ -93,6 +96,12 @@ def test_its_own_names_and_its_own_pages_are_answered(shop: Live, host: str) -> 
 
 def test_two_hosts_are_refused(shop: Live) -> None:
     got = shop.raw(b"GET /healthz HTTP/1.1\r\nHost: evil.example\r\nHost: localhost\r\n\r\n")
+    assert got.startswith(b"HTTP/1.1 400") and b"header-twice" in got
+
+
+def test_two_keys_are_refused(shop: Live) -> None:
+    twice = b"Authorization: Bearer one\r\nAuthorization: Bearer two\r\n"
+    got = shop.raw(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n" + twice + b"\r\n")
     assert got.startswith(b"HTTP/1.1 400") and b"header-twice" in got
 
 
@@ -181,8 +190,9 @@ def test_a_body_in_pieces_is_one_body(shop: Live) -> None:
     assert got.startswith(b"HTTP/1.1 200")
 
 
-def test_a_body_that_stops_coming_is_given_up(shop: Live) -> None:
-    got = shop.raw(HEAD + b'Content-Length: 100\r\n\r\n{"order_id"')
+@pytest.mark.parametrize("begun", [b'{"order_id"', b""])
+def test_a_body_that_stops_coming_is_given_up(shop: Live, begun: bytes) -> None:
+    got = shop.raw(HEAD + b"Content-Length: 100\r\n\r\n" + begun)
     assert got.startswith(b"HTTP/1.1 408") and b"request-too-slow" in got and b"connection: close" in got.lower()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import threading
 from collections.abc import Awaitable, Callable
 from contextlib import closing
 from dataclasses import replace
@@ -275,6 +276,137 @@ def test_what_was_in_the_way_is_tried_again(session: Session, monkeypatch: pytes
 
     told = following(session, story)
     assert len(told) == 2 and "the disk is away" in told[0]
+
+
+def test_a_candidate_that_was_left_out_is_tried_again(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And it is said once, however often it is tried."""
+    monkeypatch.setattr(serving, "TRIES_AGAIN", 0.2)
+    second, real, tries = another(session, "sent_back-2"), answering.plan_of, [0]
+
+    def twice(session: Session, model: Any, version: str) -> Any:
+        tries[0] += version == second
+        if version == second and tries[0] < 3:
+            raise AdapterError("store-busy", "the disk is away")
+        return real(session, model, version)
+
+    monkeypatch.setattr(answering, "plan_of", twice)
+
+    async def story(server: Server, told: list[str]) -> None:
+        say(session, start(second, 2))
+        publish(session)
+        await until(lambda: server.routed[MODEL].candidate is not None)
+        await until(lambda: len(told) == 2)
+
+    told = following(session, story)
+    assert "goes without the candidate sent_back-2" in told[0] and "the disk is away" in told[0]
+    assert told[1] == "sent_back-1 answers from now on, beside it sent_back-2"
+
+
+def test_who_was_left_out_at_the_start_is_tried_again(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "TRIES_AGAIN", 0.2)
+    second = another(session, "sent_back-2")
+    say(session, start(second, 2))
+    publish(session)
+
+    async def run() -> None:
+        recorder = MemoryJournal(session.clock).open(APP)
+        routed = {MODEL: replace(answering.routed(session)[MODEL], candidate=None)}
+        server = Server(APP, routed, Ground(recorder, lambda _: None, session.clock))
+        seen = session.routes.read()
+        task = asyncio.create_task(serving.follow(session, server, seen, lambda _: None, ["without it"]))
+        await until(lambda: server.routed[MODEL].candidate is not None)
+        task.cancel()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("role", ["candidate", "champion"])
+def test_an_error_that_nobody_foresaw_ends_nothing(
+    session: Session, monkeypatch: pytest.MonkeyPatch, role: str
+) -> None:
+    second, real = another(session, "sent_back-2"), answering.plan_of
+
+    def odd(session: Session, model: Any, version: str) -> Any:
+        if version == second:
+            raise ValueError("onnxruntime says no")
+        return real(session, model, version)
+
+    monkeypatch.setattr(answering, "plan_of", odd)
+
+    async def story(server: Server, told: list[str]) -> None:
+        say(session, start(second, 2) if role == "candidate" else promote(second, FIRST, 2))
+        publish(session)
+        await until(lambda: bool(told))
+        assert "onnxruntime says no" in told[0]
+        back = Aborted(version=second, epoch=3, reason="wrong", holds=False)
+        say(session, back if role == "candidate" else RolledBack(version=second, to=FIRST, epoch=3, reason="wrong"))
+        publish(session)
+        await until(lambda: who(server.routed[MODEL])[:3] == (3, FIRST, ""))
+
+    following(session, story)
+
+
+def test_a_route_that_cannot_be_read_ends_nothing(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "TRIES_AGAIN", 0.2)
+    second, real = another(session, "sent_back-2"), type(session.routes).read
+
+    def odd(_: Any) -> Any:
+        raise ZeroDivisionError("no")
+
+    async def story(server: Server, told: list[str]) -> None:
+        monkeypatch.setattr(type(session.routes), "read", odd)
+        await until(lambda: bool(told))
+        monkeypatch.setattr(type(session.routes), "read", real)
+        say(session, promote(second, FIRST, 2))
+        publish(session)
+        await until(lambda: who(server.routed[MODEL])[:2] == (2, second))
+
+    assert len(following(session, story)) == 2, "said once, whatever it was"
+
+
+def test_nobody_who_waits_for_a_disk_holds_up_who_follows(session: Session) -> None:
+    """A rollback must not queue behind reads."""
+    second, goes = another(session, "sent_back-2"), threading.Event()
+
+    async def story(server: Server, told: list[str]) -> None:
+        for _ in range(100):
+            asyncio.get_running_loop().run_in_executor(None, goes.wait, 60)
+        say(session, promote(second, FIRST, 2))
+        publish(session)
+        try:
+            await until(lambda: who(server.routed[MODEL])[:2] == (2, second))
+        finally:
+            goes.set()
+
+    following(session, story)
+
+
+def test_one_models_champion_is_no_other_models_trouble(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, told = answering.routed(session), list[str]()
+    gone = broken(session, "sent_back-2")
+    app, find = type(session.app), type(session.app).model
+    derived = route.derive(session.facts, APP, session.models).models[MODEL]
+    bad = msgspec.structs.replace(derived, epoch=9, champion=gone)
+    both = route.Route(app=APP, models={"another": bad, MODEL: msgspec.structs.replace(derived, epoch=7)})
+    monkeypatch.setattr(app, "model", lambda self, _: find(self, MODEL))
+    monkeypatch.setattr(route, "derive", lambda *_: both)
+    before = {"another": replace(first[MODEL], epoch=3), MODEL: first[MODEL]}
+    found = answering.routed(session, before, told.append)
+    assert {name: each.epoch for name, each in found.items()} == {"another": 3, MODEL: 7}
+    assert len(told) == 1 and "another goes on as before, without sent_back-2" in told[0]
+    assert list(answering.routed(session, say=told.append)) == [MODEL], "nor at the start"
+    assert "another is not answered, without sent_back-2" in told[1]
+    monkeypatch.setattr(route, "derive", lambda *_: route.Route(app=APP, models={"another": bad}))
+    with pytest.raises(StateError, match="no-such-artifact"):
+        answering.routed(session)
+
+
+def test_a_server_derives_the_route_and_leaves_the_file_alone(session: Session) -> None:
+    """Two processes with two app files would otherwise write over each other for ever."""
+    written = session.routes.read()
+    say(session, start(another(session, "sent_back-2"), 2))
+    assert answering.routed(session)[MODEL].epoch == 2
+    assert session.routes.read() == written
 
 
 def test_several_processes_may_share_a_port_and_others_may_not() -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import sqlite3
+import statistics
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -21,6 +24,7 @@ from flyball.adapters.embedded.clock import SystemClock
 from flyball.adapters.embedded.journal import SqliteJournal
 from flyball.adapters.embedded.outcomes import SqliteOutcomes
 from flyball.adapters.embedded.tokens import local_token, open_keys
+from flyball.serve import aside, shadows
 from flyball.serve.guard import Limits
 from flyball.serve.journal import Answer, Done, Entry, Recorder, Settings
 from flyball.serve.plan import Plan
@@ -112,22 +116,118 @@ def test_shadows_are_bounded_and_what_does_not_fit_is_counted(tmp_path: Path) ->
 
 
 def test_an_answer_waits_for_one_shadow_at_most(tmp_path: Path) -> None:
-    """Of a hundred shadows of 20 ms (two seconds of work), a question that comes between waits for one or two."""
+    """Of three hundred shadows of 40 ms (twelve seconds of work), whatever turns of the loop its way takes."""
 
     def slowly(values: Any) -> Any:
-        time.sleep(0.02)
+        time.sleep(0.04)
         return NEW.encode(values)
 
     routed = Routed(1, OLD, replace(NEW, encode=slowly), 0.0, slow=60.0)
     with live(tmp_path, {"orders": routed}) as shop:
-        shop.ask(rows(100))
+        assert shop.ask(rows(300)).status == 200
         taken = []
-        for _ in range(5):
-            began = time.monotonic()
+        with closing(http.client.HTTPConnection("127.0.0.1", shop.port, timeout=20)) as connection:
+            for _ in range(15):
+                began = time.monotonic()
+                connection.request("POST", "/predict", json.dumps(ROW), {"Content-Type": "application/json"})
+                assert connection.getresponse().read()
+                taken.append(time.monotonic() - began)
+        assert statistics.median(taken) < 2.5 * 0.04
+        assert len(shop.server._shadows) > 100, "it had not been drained"
+        shop.on_loop(shop.server._shadows._queue.clear)
+
+
+class Keeping:
+    """Keeps acknowledgements of some answers back for as long as is wanted."""
+
+    def __init__(self, real: Recorder, keeps: Callable[[Answer], bool]) -> None:
+        self._real, self._keeps, self.process = real, keeps, real.process
+        self.kept: list[Done] = []
+
+    def record(self, answer: Answer, done: Done | None = None) -> int:
+        if done is not None and self._keeps(answer):
+            self.kept.append(done)
+            done = None
+        return self._real.record(answer, done)
+
+    def close(self) -> None:
+        self._real.close()
+
+    def release(self) -> None:
+        self._keeps = lambda _: False
+        kept, self.kept = self.kept, []
+        for each in kept:
+            each(None)
+
+
+def test_shadows_leave_the_journal_to_those_who_wait_for_it(tmp_path: Path) -> None:
+    made: list[Keeping] = []
+
+    def through(real: Recorder) -> Recorder:
+        made.append(Keeping(real, lambda answer: answer.role == "shadow"))
+        return made[0]
+
+    with live(tmp_path, {"orders": Routed(1, OLD, NEW, 0.0)}, through=through) as shop:
+        assert len(shop.ask(rows(300)).json) == 300
+        until(lambda: len(made[0].kept) == shadows.IN_FLIGHT)
+        for _ in range(20):
             assert shop.ask(ROW).status == 200
-            taken.append(time.monotonic() - began)
-        assert min(taken) < 0.5, "not for the queue"
-        assert shop.counted("flyball_shadow_total") < 105, "it had not been drained"
+        assert len(made[0].kept) == shadows.IN_FLIGHT, "no more are in flight, however long the disk takes"
+        shop.on_loop(made[0].release)
+        until(lambda: settled(shop, 320))
+        assert shop.counted("flyball_shadow_dropped_total") == 0
+    assert sum(e.role == "shadow" for e in entries(tmp_path)) == 320
+
+
+def test_shadows_are_computed_though_somebody_is_always_answered(tmp_path: Path) -> None:
+    made: list[Keeping] = []
+
+    def through(real: Recorder) -> Recorder:
+        made.append(Keeping(real, lambda answer: answer.key == '{"order_id":"held"}' and answer.role != "shadow"))
+        return made[0]
+
+    with (
+        live(tmp_path, {"orders": Routed(1, OLD, NEW, 0.0)}, through=through) as shop,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        held = pool.submit(shop.ask, ROW | {"order_id": "held"})
+        until(lambda: made[0].kept)
+        assert shop.ask(rows(30)).status == 200
+        until(lambda: settled(shop, 30))
+        shop.on_loop(made[0].release)
+        assert held.result(20).status == 200
+
+
+def test_who_is_told_of_a_breaker_cannot_make_a_caller_fail(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def tripped(model: str, version: str, why: str) -> None:
+        raise BrokenPipeError("standard output is gone")
+
+    bad = broken("orders-2", ZeroDivisionError("no"))
+    with live(tmp_path, {"orders": Routed(1, OLD, bad, 1.0)}, tripped=tripped) as shop:
+        assert {reply.status for reply in map(shop.ask, rows(12))} == {200}
+        assert shop.counted("flyball_breaker_opened_total") == 1
+    assert "nobody could be told" in caplog.text
+
+
+def test_reading_beyond_what_can_wait_is_turned_away_and_nobody_elses_trouble(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    goes = threading.Event()
+
+    def find(_: Any, __: str) -> None:
+        assert goes.wait(30)
+
+    monkeypatch.setattr(SqliteJournal, "find", find)
+    with live(tmp_path) as shop, ThreadPoolExecutor(aside.MOST + 6) as pool:
+        reads = [pool.submit(shop.send, "GET", "/predictions/x") for _ in range(aside.MOST + 6)]
+        until(lambda: shop.counted("flyball_refusals_total") == 6)
+        assert shop.ask(ROW).status == 200
+        refused = shop.send("GET", "/predictions/x")
+        assert (refused.status, refused.code, refused.headers["retry-after"]) == (503, "server-busy", "1")
+        goes.set()
+        statuses = [read.result(20).status for read in reads]
+        assert (statuses.count(404), statuses.count(503)) == (aside.MOST, 6)
+        assert shop.send("GET", "/predictions/x").status == 404
 
 
 @pytest.mark.parametrize("error", [RetryableError("journal-full", "no"), AdapterError("journal-write", "no")])

@@ -55,6 +55,7 @@ class Told:
     tolerance: timedelta = timedelta(0)
     hash: Callable[[str], str] = lambda value: f"hashed {value}"
     decode_key: Callable[[bytes], tuple[list[dict[str, Any]], bool]] = DECODE_KEY
+    truth: bool = False
 
 
 @dataclass
@@ -64,6 +65,7 @@ class Answering:
 
 ONE = {"orders": Answering(Told())}
 TWO = {**ONE, "others": Answering(Told())}
+TRUTH = {"orders": Answering(Told(truth=True))}
 KEY: dict[str, Any] = {"order_id": "o1", "at": "2013-07-01T12:00:00Z", "weight": 8, "customer": 7}
 
 
@@ -83,9 +85,7 @@ def stored(body: Any, routed: Any = ONE) -> Posted:
 
 def test_by_prediction() -> None:
     row = stored({"prediction": ID, "outcome": True})
-    assert row == Posted(
-        seq=1, received=START, by="billing", model="orders", prediction=ID, key="", value=1.0, settled=START
-    )
+    assert row == Posted(seq=1, received=START, by="billing", model="", prediction=ID, key="", value=1.0, settled=START)
 
 
 def test_an_id_has_one_spelling() -> None:
@@ -251,7 +251,38 @@ def test_one_model_of_several_is_named() -> None:
     assert post({"key": KEY, "outcome": 1}, routed=TWO)[1]["refused"][0]["code"] == "outcome-target"
     assert stored({"key": KEY, "outcome": 1, "model": "others"}, TWO).model == "others"
     assert stored({"prediction": ID, "outcome": 1}, TWO).model == ""
-    assert stored({"prediction": ID, "outcome": 1, "model": "others"}, TWO).model == "others"
+    assert stored({"prediction": ID, "outcome": 1, "model": "others"}, TWO).model == "", "its id says whose it is"
+
+
+def test_what_is_true_or_false_is_no_number() -> None:
+    mixed = {**TRUTH, "numbers": Answering(Told())}
+    for value in (12.5, -0.3, 2, 1e-9):
+        for named, routed in (({"key": KEY}, TRUTH), ({"prediction": ID}, TRUTH)):
+            status, said = post({**named, "outcome": value}, routed=routed)
+            assert (status, said["refused"][0]["code"]) == (422, "outcome-value")
+        assert post({"key": KEY, "model": "orders", "outcome": value}, routed=mixed)[0] == 422
+        assert stored({"key": KEY, "model": "numbers", "outcome": value}, mixed).value == value
+        assert stored({"prediction": ID, "outcome": value}, mixed).value == value, "whose it is, is not known yet"
+    for truth in (True, False, 0, 1, 0.0, -0.0, 1.0, None):
+        assert stored({"key": KEY, "outcome": truth}, TRUTH).value == truth
+
+
+def test_a_time_of_settling_is_corrected_like_a_value() -> None:
+    store = MemoryOutcomes()
+    early = {"key": KEY, "outcome": True, "settled": "2012-12-01T15:00:00Z"}
+    right = early | {"settled": "2012-12-02T15:00:00Z"}
+    undated = {"key": KEY, "outcome": True}
+    said = post([early, early, undated, right], store)[1]
+    assert (said["accepted"], said["repeated"], said["corrected"]) == (1, 2, 1)
+    assert [row.settled.day for row in store.read()] == [1, 2]
+    (row,) = [stored(undated)]
+    assert row.settled == row.received
+
+
+def test_a_refusal_does_not_repeat_what_it_was_sent() -> None:
+    long = b'{"outcome": 1, "' + b"x" * 100_000 + b'": 1}'
+    _, said = post(b"[" + b",".join([long, long]) + b"]")
+    assert all(len(each["why"]) < 300 for each in said["refused"])
 
 
 POSTS = st.lists(

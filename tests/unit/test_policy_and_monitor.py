@@ -92,6 +92,16 @@ def test_triggers_add_up() -> None:
     assert retrain.triggers == (Breach(("drift", "q")), Every(days(7)), Every(days(30)))
 
 
+@pytest.mark.parametrize("span", [timedelta(0), -days(1)])
+def test_a_training_without_end_is_refused(span: timedelta) -> None:
+    for declare in (fb.every, fb.new_rows(10).resting):
+        with pytest.raises(fb.DeclarationError, match="span-not-positive") as caught:
+            declare(span)
+        assert caught.value.where is not None
+        assert caught.value.where.file == __file__
+    assert fb.every(days(1)).resting(hours(1)).rest == hours(1)
+
+
 def test_a_budget_is_a_count_in_a_span() -> None:
     budget = fb.at_most(1, per=days(30))
     assert (budget.count, budget.per) == (1, days(30))

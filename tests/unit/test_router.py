@@ -328,6 +328,34 @@ def test_the_champions_own_shadows_open_nothing() -> None:
     assert table.told == []
 
 
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_what_the_champion_fails_at_as_well_is_not_held_against_the_candidate(share: float) -> None:
+    """A store that is away for a moment must not end a stage."""
+    down = [True]
+
+    def lookup(row: Any, asked: datetime) -> Any:
+        if down[0]:
+            raise AdapterError("store-busy", "no")
+        return PLAN.lookup(row, asked)
+
+    both = [replace(PLAN, version=version, lookup=lookup) for version in ("orders-1", "orders-2")]
+    table = Table(Routed(1, both[0], both[1], share, default=0.1))
+    with pytest.raises(AssertionError, match="never opened"):
+        opens_after(table)
+    down[0] = False
+    assert answered(table.ask())[0] == ("canary" if share else "champion")
+    assert table.ask().shadow is not None
+
+
+def test_a_question_at_which_the_champion_is_as_slow_tells_nothing_of_the_candidate() -> None:
+    clock = Wound()
+    table = Table(Routed(1, slow("orders-1", clock, 0.3), slow("orders-2", clock, 0.31), 0.0), clock)
+    with pytest.raises(AssertionError, match="never opened"):
+        opens_after(table)
+    slower = Table(Routed(1, slow("orders-1", clock, 0.3), slow("orders-2", clock, 0.52), 0.0), clock)
+    assert opens_after(slower) == 2
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.booleans(), max_size=120))
 def test_it_opens_exactly_with_the_eighth_fault_among_thirty_two(faults: list[bool]) -> None:

@@ -53,6 +53,33 @@ def test_few_questions_prove_nothing() -> None:
     assert fresh.volume(asked(0.5, hours(2)), hours(2), NOW - days(36), NOW).state == "blind"
 
 
+def test_what_cannot_be_told_stays_as_it_was_found() -> None:
+    """Ten questions a day were too few to tell half of the time: the state went to and fro, and a person heard of each turn."""
+    states: list[fresh.State] = ["ok", "breach", "blind"]
+    for state in states:
+        assert fresh.volume(asked(0.5, hours(2)), hours(2), NOW - days(36), NOW, state).state == state
+    silent = fresh.volume(asked(60, hours(2)), hours(2), NOW - days(36), NOW, "ok")
+    assert silent.state == "breach", "what can be told is"
+    assert fresh.volume(asked(60, since=hours(3)), hours(2), NOW - hours(3), NOW, "ok").state == "blind"
+
+
+@pytest.mark.parametrize("a_day", [2, 10, 50])
+def test_few_questions_a_day_make_few_states(a_day: int) -> None:
+    """Two months without a change, looked at as often as the loop does; what is left are false alarms of the interval."""
+    start, end = NOW - days(60), NOW
+    moments = np.sort(np.random.default_rng(1).integers(micros(start - days(40)), micros(end), a_day * 100))
+    state: fresh.State = "blind"
+    changes, unsure, now = 0, 0, start
+    while now < end:
+        seen = moments[(moments >= micros(now - LONG)) & (moments < micros(now))]
+        found = fresh.volume(seen, days(1), start - days(40), now, state).state
+        unsure += fresh.volume(seen, days(1), start - days(40), now).state == "blind"
+        changes += found != state
+        state, now = found, now + hours(1)
+    assert unsure > 10, "or nothing is tested here"
+    assert changes <= 5
+
+
 def test_without_a_past_there_is_nothing_to_compare_with() -> None:
     assert fresh.volume(asked(60, since=hours(3)), hours(2), NOW - hours(3), NOW).state == "blind"
     assert fresh.volume(np.zeros(0, dtype=np.int64), hours(2), None, NOW).state == "blind"

@@ -212,3 +212,24 @@ def test_hours_add_up_to_the_profile_and_missing_features_are_missing() -> None:
     assert origin.counts == (0, 0, 1, 9)
     assert live.frame("a-1", at(), at() + minutes(30), at(days=1)).height == 2
     assert live.profile("a-1", "hour", at() + hours(5), at(days=1)).n == 1  # type: ignore[union-attr]
+
+
+def test_which_outcome_is_last_is_a_matter_of_their_numbers_and_of_no_clock() -> None:
+    live = Live(days(30))
+    live.answered([entry("k", at(hours=1))])
+    first = posted(1.0, at(hours=5), 1, key="k", received=at(hours=6))
+    live.settled([posted(0.0, at(hours=5), 2, key="k", received=at(hours=6) - minutes(1))])
+    live.settled([first])
+    assert outcomes(live) == [0.0]
+
+
+def test_a_clock_that_was_ahead_pushes_nothing_out() -> None:
+    live = Live(days(1))
+    live.answered([entry("k", at(hours=1))], at(hours=2))
+    ahead = entry("ahead", at(days=4000))
+    live.answered([ahead], at(hours=2))
+    live.settled([posted(1.0, at(hours=1, minutes=30), key="k", received=at(days=4000))], at(hours=2))
+    assert outcomes(live) == [1.0]
+    live.answered([entry("near", at(days=1, hours=2))], at(days=1, hours=2) - minutes(4))
+    live.answered([entry("now", at(hours=4))], at(hours=4))
+    assert live.asked(at(), at(days=9)).tolist() == [micros(at(hours=4)), micros(at(days=1, hours=2))]

@@ -319,6 +319,20 @@ class JournalSuite(WritingSuite):
         recorder.close()
         assert [account.recorded for account in place.recover()] == [3, 3]
 
+    def test_what_is_accounted_for_is_left_out(self, bench: Bench, clock: Wound) -> None:
+        """By its name, whoever the others are; what is left says what it said before."""
+        place = bench.journal(clock, replace(SETTINGS, rows=3))
+        for _ in range(2):
+            recorder = place.open("flights")
+            recorded(recorder, [answer(clock) for _ in range(5)])
+            recorder.close()
+            clock.sleep(1)
+        accounts = place.recover()
+        assert len(accounts) == 4
+        for known in (accounts[:1], accounts[1:3], accounts):
+            rest = [account for account in accounts if account not in known]
+            assert place.recover({account.segment for account in known}) == rest
+
     @pytest.mark.parametrize("many", [0, 1, 7, 8, 9, 16, 40])
     def test_a_crash_leaves_what_was_acknowledged(self, bench: Bench, clock: Wound, many: int) -> None:
         """And speaks for every number that was handed out: at most one block is unknown."""

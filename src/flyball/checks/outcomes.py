@@ -7,6 +7,7 @@ from datetime import timedelta
 from itertools import pairwise
 
 import pytest
+from msgspec import structs
 
 from flyball._kernel import ids
 from flyball.checks.clock import START
@@ -16,17 +17,21 @@ PREDICTION = ids.uuid7(START, b"prediction")
 
 
 def new(value: float | None = 1.0, *, n: int = 0, prediction: str = PREDICTION, key: str = "", model: str = "m") -> New:
-    """An outcome, received `n` seconds after the start."""
-    received = START + timedelta(seconds=n)
+    """An outcome, received `n` seconds after the start, of which nobody said when it settled."""
     return New(
-        received=received,
+        received=START + timedelta(seconds=n),
         by="billing",
         model=model,
         prediction="" if key else prediction,
         key=key,
         value=value,
-        settled=received - timedelta(days=n, microseconds=1),
+        settled=None,
     )
+
+
+def settled(new: New, days: int = 1) -> New:
+    """The same, said to have settled so many days (and a microsecond) before the start."""
+    return structs.replace(new, settled=START - timedelta(days=days, microseconds=1))
 
 
 class OutcomesSuite:
@@ -46,7 +51,11 @@ class OutcomesSuite:
     def test_what_is_posted_is_read_as_it_was(self, outcomes: Outcomes) -> None:
         """In the order of receipt, with every field, exactly."""
         key = '{"order_id":"ö \\u0000 \'"}'
-        posted = [new(0.1, n=2), new(None, n=1, key=key), new(-1e308, n=0, key=key, model="other")]
+        posted = [
+            settled(new(0.1, n=2)),
+            settled(new(None, n=1, key=key), 2),
+            settled(new(-1e308, key=key, model="o"), 0),
+        ]
         assert outcomes.post(posted) == ["accepted"] * 3
         found = list(outcomes.read())
         assert [each.seq for each in found] == sorted(each.seq for each in found)
@@ -64,6 +73,20 @@ class OutcomesSuite:
         assert outcomes.post([new(value, n=2, model="")]) == ["repeated"]
         (row,) = outcomes.read()
         assert row.received == START
+
+    def test_what_nobody_dated_settled_when_it_was_received(self, outcomes: Outcomes) -> None:
+        """To the microsecond."""
+        outcomes.post([new(n=5)])
+        (row,) = outcomes.read()
+        assert row.settled == row.received == START + timedelta(seconds=5)
+
+    @pytest.mark.parametrize("value", [1.0, None])
+    def test_another_time_of_settling_is_a_correction(self, outcomes: Outcomes, value: float | None) -> None:
+        """Of a value that stays; the same time again, and no time at all, are repeats."""
+        first, second = settled(new(value), 3), settled(new(value, n=1), 2)
+        assert outcomes.post([first, first, new(value, n=2)]) == ["accepted", "repeated", "repeated"]
+        assert outcomes.post([second, second, first]) == ["corrected", "repeated", "corrected"]
+        assert [row.settled for row in outcomes.read()] == [first.settled, second.settled, first.settled]
 
     def test_a_correction_is_a_row_of_its_own(self, outcomes: Outcomes) -> None:
         """The last one received counts, and an earlier value that comes back is a correction again."""

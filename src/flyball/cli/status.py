@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+import typer
 from rich.markup import escape
 
 from flyball.cli import opening, options, say
 
 if TYPE_CHECKING:
+    from flyball.cycle.session import Session
     from flyball.cycle.status import ModelStatus, MonitorStatus, Status
 
 STATES = {"ok": "[green]ok[/]    ", "breach": "[red]breach[/]", "blind": "[yellow]blind[/] "}
 
 
 def run(
-    app: options.App, home: options.Home = None, clock: options.ClockFile = None, as_json: options.Json = False
+    app: options.App,
+    at: Annotated[datetime | None, typer.Option("--at", help="Only who answered at that time (UTC).")] = None,
+    home: options.Home = None,
+    clock: options.ClockFile = None,
+    as_json: options.Json = False,
 ) -> int:
     """What was ingested, which versions exist, who answers, what the monitors say, and what the loop will do next."""
+    from flyball._kernel.clock import in_utc
     from flyball.cycle import status
     from flyball.runtime import looping
 
     session = opening.session(app, home, clock, create=False)
+    if at is not None:
+        _then(session, in_utc(at), as_json=as_json)
+        return 0
     found = status.status(session, looping.read(session.home))
     if as_json:
         say.result(found)
@@ -45,6 +55,19 @@ def run(
     )
     _loop(found)
     return 0
+
+
+def _then(session: Session, moment: datetime, *, as_json: bool) -> None:
+    """Who answered at a time, by what had been recorded until then."""
+    from flyball.release import rollout
+
+    states = {name: rollout.at(session.facts, session.app.name, name, moment) for name in session.models}
+    if as_json:
+        say.result(states)
+        return
+    for name, state in states.items():
+        beside = f", {state.candidate} on its way with {state.share:.0%} of the traffic" if state.candidate else ""
+        say.line(f"{name}: {state.champion or 'nobody'} answered{beside} [dim](epoch {state.epoch})[/]")
 
 
 def _model(model: ModelStatus) -> None:

@@ -41,6 +41,7 @@ ACCOUNTS = Projection(
 def account(session: Session) -> list[Accounted]:
     """Record the account of every segment that has ended since the last time; returns the new ones."""
     name = session.app.name
+    known = {key.removeprefix(f"{name}//") for key, _ in session.facts.scan(ACCOUNTS.name, f"{name}//")}
     new = [
         Accounted(
             segment=r.segment,
@@ -50,8 +51,7 @@ def account(session: Session) -> list[Accounted]:
             refused=r.refused,
             unknown=r.unknown,
         )
-        for r in session.journal.recover()
-        if session.facts.get(ACCOUNTS.name, f"{name}//{r.segment}") is None
+        for r in session.journal.recover(known)
     ]
     if new:
         session.facts.append([Fact(name, "", said) for said in new])

@@ -3,8 +3,9 @@
 Features are code, and code is never read from a store: a server answers by the features that the app file declares, and only
 if their fingerprints are those that the version was trained on. A changed feature therefore needs a new version first.
 
-The champion must be ready, or whoever answers goes on. What else there is (a candidate, and those who are asked when the
-champion fails) is left out where it cannot be made ready, and that is said: it must never keep a champion from answering.
+The champion of a model must be ready, or whoever answered it goes on; the other models are not concerned. What else there is
+(a candidate, and those who are asked when the champion fails) is left out where it cannot be made ready, and that is said: it
+must never keep a champion from answering. The route is derived here and never published: that is for who changes it.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ from typing import Any, Final
 import numpy as np
 
 from flyball._kernel import conditions, ids
-from flyball._kernel.errors import FlyballError, StateError
+from flyball._kernel.errors import Bug, FlyballError, StateError
 from flyball.cycle import artifacts, causes
 from flyball.cycle.session import Session
 from flyball.data import contract
 from flyball.learn import encode
+from flyball.learn import model as models
 from flyball.learn.export.predictor import Answers, Kind, Matrix
 from flyball.learn.features import lookup
 from flyball.learn.model import Model
@@ -52,12 +54,12 @@ def routed(
 
     Args:
         before: who answers now: plans of versions that stay are used again, so that a change costs what is new in it.
-        say: told whom it goes without, and why.
+        say: told whom it goes without, and why: what may be tried again.
 
     Raises:
-        StateError: `nothing-released`, or what `plan_of` raises about a champion.
+        StateError: `nothing-released`, or what `plan_of` raises about a champion, where no model can be answered.
     """
-    now = route.sync(session.facts, session.routes, session.app.name, session.models)
+    now = route.derive(session.facts, session.app.name, session.models)
     if not now.models:
         raise StateError(
             "nothing-released",
@@ -67,7 +69,21 @@ def routed(
             next="flyball apply",
         )
     known = {key: plan for each in (before or {}).values() for key, plan in _plans(each)}
-    return {name: _routed(session, session.app.model(name), each, known, say) for name, each in now.models.items()}
+    found: dict[str, Routed] = {}
+    problems: list[FlyballError] = []
+    for name, each in now.models.items():
+        try:
+            found[name] = _routed(session, session.app.model(name), each, known, say)
+        except FlyballError as problem:
+            problems.append(problem)
+            if before is not None and name in before:
+                found[name] = before[name]
+                say(f"{name} goes on as before, without {each.champion}: {problem}")
+            else:
+                say(f"{name} is not answered, without {each.champion}: {problem}")
+    if not found:
+        raise problems[0]
+    return found
 
 
 def plan_of(session: Session, model: Model, version: str) -> Plan:
@@ -98,6 +114,7 @@ def plan_of(session: Session, model: Model, version: str) -> Plan:
         tolerance=model.asked.tolerance,
         personal=frozenset(spec.with_role(contract.Personal)),
         hash=_hasher(secret),
+        truth=models.classifies(model),
     )
 
 
@@ -126,7 +143,7 @@ def _routed(session: Session, model: Model, now: Answering, known: Known, say: S
         if not version:
             return None
         try:
-            return known.get(("baseline" if role == "baseline" else "", version)) or make()
+            return known.get(("baseline" if role == "baseline" else "", version)) or _made(version, make)
         except FlyballError as problem:
             say(f"{model.name} goes without the {role} {version}: {problem}")
             return None
@@ -134,7 +151,7 @@ def _routed(session: Session, model: Model, now: Answering, known: Known, say: S
     def version(role: str, name: str) -> Plan | None:
         return optional(role, name, lambda: plan_of(session, model, name))
 
-    champion = known.get(("", now.champion)) or plan_of(session, model, now.champion)
+    champion = known.get(("", now.champion)) or _made(now.champion, lambda: plan_of(session, model, now.champion))
     candidate = version("candidate", now.candidate.version) if now.candidate is not None else None
     fallbacks = (
         ("previous", version("previous", now.previous)),
@@ -149,6 +166,16 @@ def _routed(session: Session, model: Model, now: Answering, known: Known, say: S
         default=model.default,
         slow=_slow(session.app.release),
     )
+
+
+def _made(version: str, make: Callable[[], Plan]) -> Plan:
+    try:
+        return make()
+    except FlyballError:
+        raise
+    except Exception as error:
+        said = f"{version} cannot be made ready: {type(error).__name__}: {error}"
+        raise Bug("version-not-ready", said, next="Report it.") from error
 
 
 def _plans(each: Routed) -> Iterator[tuple[tuple[str, str], Plan]]:

@@ -60,7 +60,8 @@ def apply(session: Session, *, until: datetime | None = None, only: str = "", te
     Args:
         until: learn from what was known before this moment; pins the data anew. By default the pin stays, and the first
             apply pins all that was ingested.
-        only: the model to bring forward; all of them by default.
+        only: the model to bring forward, from what was ingested; by default all of them, after ingesting what is new: so a
+            file that cannot be read keeps no training from what is there.
 
     Raises:
         DeclarationError: the app contradicts itself; nothing moved.
@@ -72,7 +73,7 @@ def apply(session: Session, *, until: datetime | None = None, only: str = "", te
         train.check(model)
     with held(session, LEASE):
         _route(session)  # a crash may have come between a promotion and the file
-        files = [said.file for said in gather.gather(session, tell)]
+        files = [] if only else [said.file for said in gather.gather(session, tell)]
         wanted = [session.app.model(only)] if only else session.app.models
         models = [_model(session, model, until, tell) for model in wanted]
         applied = Applied(app=session.app.name, ingested=files, models=models)

@@ -211,7 +211,7 @@ def _monitors(session: Session, model: Model) -> list[Series]:
         if fact.model not in ("", model.name):
             continue
         said = facts.decode(fact, Observed)
-        rest = {k: v for k, v in msgspec.structs.asdict(said).items() if k != "monitor"}
+        rest = {k: v for k, v in msgspec.structs.asdict(said).items() if k not in ("monitor", "before")}
         found.setdefault(said.monitor, []).append(Point(at=fact.at, **rest))
     return [Series(monitor=name, watches=watched.get(name, ""), points=points) for name, points in found.items()]
 

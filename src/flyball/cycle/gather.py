@@ -119,7 +119,7 @@ def gather(session: Session, tell: Tell = silent) -> list[Ingested]:
         tell(Event(step=f"ingest {each.file.name}", state="done", detail=_counts(result.said), seconds=seconds))
         done.append(result.said)
     _complete(session)
-    _online(session)
+    follow(session)
     return done
 
 
@@ -156,7 +156,7 @@ def _ingest(session: Session, each: Pending) -> Result:
     )
 
 
-def _online(session: Session) -> None:
+def follow(session: Session) -> None:
     """Bring the online features up to their tables; each series has its own position, so this repeats nothing."""
     tables = {
         contract.spec(table).name: dataset.read(session.tables, table, dataset.latest(session.tables, table))

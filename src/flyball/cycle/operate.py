@@ -12,7 +12,7 @@ import msgspec
 
 from flyball._kernel.errors import GateError
 from flyball._kernel.facts import Said
-from flyball.cycle import artifacts
+from flyball.cycle import artifacts, causes
 from flyball.cycle.session import Session
 from flyball.release import moves, rollout, route, version
 from flyball.release.rollout import Paused, Resumed, Rollout
@@ -52,7 +52,7 @@ def promote(
 
     def choose(now: Rollout) -> Sequence[Said]:
         if at_once:
-            return moves.promote(now, name, reason=reason, by=by)
+            return moves.promote(now, name, reason=reason, by=by, overridden=overridden)
         return moves.start(now, name, policy, reason=reason, by=by, overridden=overridden)
 
     return _record(session, model, choose)
@@ -77,9 +77,21 @@ def resume(session: Session, model: str, *, by: str) -> Operated:
     return _record(session, model, lambda now: [Resumed(by=by)] if now.paused else [])
 
 
+def _unfollowed(session: Session, model: str, name: str) -> list[str]:
+    """That servers of this code cannot answer by the version that shall, where its features are declared no longer."""
+    manifest = artifacts.load_manifest(session, name)
+    changed = causes.changed_features(session.app.model(model), manifest.causes["examples"])
+    if not changed:
+        return []
+    code = f" of commit {manifest.commit}" if manifest.commit else ""
+    return [f"but {', '.join(changed)} changed since {name} was trained: servers answer by it only with the code{code}"]
+
+
 def _record(session: Session, model: str, choose: Callable[[Rollout], Sequence[Said]]) -> Operated:
     said = rollout.record(session.facts, session.app.name, model, choose)
     route.sync(session.facts, session.routes, session.app.name, session.models)
     now = rollout.now(session.facts, session.app.name, model)
     did = [rollout.told(each) for each in said]
+    if said and now.champion:
+        did += _unfollowed(session, model, now.champion)
     return Operated(model=model, did=did, champion=now.champion, candidate=now.candidate, epoch=now.epoch)

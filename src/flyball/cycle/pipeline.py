@@ -18,7 +18,7 @@ import numpy as np
 from flyball._kernel import conditions, facts
 from flyball._kernel.conditions import Verdict
 from flyball._kernel.errors import Bug, StateError
-from flyball._kernel.facts import Fact
+from flyball._kernel.facts import Fact, Said
 from flyball.cycle import artifacts, causes, snapshot, steps, tested
 from flyball.cycle.session import Event, Session, Tell
 from flyball.cycle.steps import Done, Pinned, Planned, Ran, Step
@@ -33,6 +33,7 @@ from flyball.learn.explore import Found
 from flyball.learn.model import Model
 from flyball.learn.search import Bounds
 from flyball.release import moves, rollout, version
+from flyball.release.rollout import Rollout
 from flyball.release.version import Judged, Manifest, Registered, Snapshot
 
 
@@ -249,12 +250,16 @@ def _champion(work: Work, done: Mapping[str, Done]) -> np.ndarray | str | None:
 
 
 def _release_causes(work: Work, done: Mapping[str, Done]) -> Mapping[str, object]:
-    """Who answers, what stands against this version, and whether somebody else's candidate must be waited for."""
+    """Who answers; and for a version that does not yet: what stands against it, and whose candidate must be waited for."""
     now = rollout.now(work.session.facts, *work.about)
     name = done["register"].outputs["version"] if "register" in done else ""
-    waits = now.candidate if now.by not in ("", rollout.LOOP) and now.candidate != name else ""
+    ours = now.by in ("", rollout.LOOP)
+    if name == now.champion:
+        other = now.candidate if ours else ""
+        return {"champion": _rival(work, done), "held": "", "paused": "", "on its way": other, "given up": 0}
+    waits = "" if ours or now.candidate == name else now.candidate
     stands = {"held": now.held.get(name, ""), "paused": now.paused, "on its way": waits}
-    return {"champion": _rival(work, done), **stands}
+    return {"champion": _rival(work, done), **stands, "given up": now.given_up.get(name, 0)}
 
 
 def _release(work: Work, done: Mapping[str, Done]) -> Ran:
@@ -265,18 +270,34 @@ def _release(work: Work, done: Mapping[str, Done]) -> Ran:
     decision, name = done["gates"].outputs["decision"], done["register"].outputs["version"]
     head = work.session.facts.head()
     now = rollout.now(work.session.facts, *work.about)
-    if decision != "release" or name in (now.champion, now.candidate):
-        return Ran({"decision": decision}, said=f"{now.champion or 'nobody'} answers")
     try:
-        said = moves.start(now, name, work.session.app.release, reason="passed its gates")
+        said = _said(work, name, decision, now)
     except StateError as problem:
         return Ran({"decision": decision, "waits": problem.code}, said=f"{problem.what} {problem.why}")
-    state = now
-    for each in said:
-        state = rollout.after(state, each, work.session.clock.now())
-    went = f"{name} goes into {state.stages[0]}" if state.candidate else f"{name} answers"
+    if not said:
+        return Ran({"decision": decision}, said=f"{now.champion or 'nobody'} answers")
+    went = "; ".join(rollout.told(each) for each in said)
     facts_ = tuple(Fact(*work.about, each) for each in said)
     return Ran({"decision": decision}, facts_, said=went, expect=head.tx)
+
+
+def _said(work: Work, name: str, decision: str, now: Rollout) -> list[Said]:
+    """What follows from a decision of the gates.
+
+    The loop's own candidate is withdrawn where what is declared no longer stands behind it: the app went back to the champion,
+    or its gates, judged anew, do not release it.
+
+    Raises:
+        StateError: what `moves.start` raises.
+    """
+    ours = bool(now.candidate) and now.by == rollout.LOOP
+    if ours and name == now.champion:
+        return moves.withdraw(now, f"what is declared is {name}")
+    if ours and name == now.candidate and decision != "release":
+        return moves.withdraw(now, f"its gates, judged anew, say {decision}")
+    if decision != "release" or name in (now.champion, now.candidate):
+        return []
+    return moves.start(now, name, work.session.app.release, reason="passed its gates")
 
 
 def _tested(work: Work, done: Mapping[str, Done]) -> tested.Tested:

@@ -10,26 +10,31 @@ is given to a **worker** and looked at again in the next pass, so a candidate th
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 import msgspec
 
 from flyball._kernel.conditions import Outcome, Verdict
-from flyball._kernel.errors import FlyballError
+from flyball._kernel.errors import FlyballError, RetryableError
 from flyball._kernel.facts import Fact, Said
-from flyball.cycle import account, apply, gather, pipeline, retrain, steps
+from flyball.cycle import account, apply, artifacts, causes, gather, pipeline, retrain, steps
 from flyball.cycle.apply import ModelApplied
 from flyball.cycle.pipeline import Work
 from flyball.cycle.retrain import Retrained
-from flyball.cycle.session import Event, Session, Tell, silent
+from flyball.cycle.session import TAKEN, Event, Session, Tell, held, silent
+from flyball.cycle.steps import Failed, Planned
 from flyball.cycle.watching import Watch
+from flyball.data import contract
 from flyball.learn.model import Model
 from flyball.release import moves, rollout, route
 from flyball.release.moves import Move
-from flyball.release.rollout import Rollout
+from flyball.release.rollout import RolledBack, Rollout
 from flyball.watch import observed
 from flyball.watch.observed import Observed
+
+RETRY = timedelta(minutes=10)
+"""After an apply failed that no training asked for (a file that cannot be read, say), a worker rests so long."""
 
 LEASE = "loop"
 """Who holds it reconciles; another that is started waits."""
@@ -54,6 +59,9 @@ class Worker(Protocol):
 
     def busy(self) -> str:
         """What it is at; "" for nothing."""
+
+    def rests(self) -> str:
+        """Why an apply that no training asked for is not tried again yet; "" if it may be."""
 
     def begin(self, until: datetime | None, model: str) -> None:
         """Apply: all that is pending, or (with `until`) a training of one model from what was known before then."""
@@ -81,13 +89,22 @@ class ModelSeen(msgspec.Struct, frozen=True, kw_only=True):
     monitors: dict[str, str]
 
 
+class Decided(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that the loop did, and when by its clock."""
+
+    at: datetime
+    what: str
+
+
 class Looked(msgspec.Struct, frozen=True, kw_only=True):
     """One pass of the loop.
 
     Attributes:
         at: when it looked, by its clock.
         working: what the worker is at.
+        hindered: why nothing can be begun; "" if it can.
         did: what was decided in this pass.
+        recent: what was decided lately, this pass included, the latest last.
     """
 
     at: datetime
@@ -95,6 +112,8 @@ class Looked(msgspec.Struct, frozen=True, kw_only=True):
     models: list[ModelSeen]
     sources: dict[str, str]
     did: list[str]
+    hindered: str = ""
+    recent: list[Decided] = []
 
 
 def reconcile(session: Session, watch: Watch, worker: Worker, tell: Tell = silent) -> Looked:
@@ -116,10 +135,15 @@ def reconcile(session: Session, watch: Watch, worker: Worker, tell: Tell = silen
     _write(session, "", sources)
     seen = [_model(session, model, watch, say) for model in session.app.models]
     route.sync(session.facts, session.routes, session.app.name, session.models)
-    _work(session, worker, say)
+    try:
+        _work(session, watch, worker, say)
+        hindered = _paused(session)
+    except FlyballError as problem:
+        hindered = f"nothing can be begun: {problem}"
     return Looked(
         at=session.clock.now(),
         working=worker.busy(),
+        hindered=hindered,
         models=[_seen(session, model, *found) for model, found in zip(session.app.models, seen, strict=True)],
         sources={said.monitor: _told(said) for said in sources},
         did=did,
@@ -132,10 +156,11 @@ Say = Callable[[str, str], None]
 def _collect(session: Session, worker: Worker, say: Say) -> None:
     """What the worker came back with; a training that nobody works on any more is over, or is begun again below."""
     ended = worker.ended()
-    if ended is None:
-        return
+    if ended is None or ended.failed == TAKEN:
+        return  # nothing, or another apply was at work: what was begun is begun again
     if ended.failed:
         say("work", f"the work failed: {ended.failed}; whoever answers keeps answering")
+        _note_failure(session, ended.failed)
     came = {each.model: each for each in ended.models}
     for model, row in list(retrain.unfinished(session)):
         found = came.get(model.name)
@@ -148,19 +173,46 @@ def _collect(session: Session, worker: Worker, say: Say) -> None:
             say("train", f"{name}: {decision or 'failed, ' + ended.failed}" + (f", {against}" if against else ""))
 
 
+def _note_failure(session: Session, code: str) -> None:
+    """Write down of what is next what a worker that died could not: it is told, and not tried again before its rest."""
+    files = gather.pending(session)
+    if files:
+        next_ = [("", "ingest", files[0].file.name)]
+    else:
+        next_ = [
+            (model.name, todo.step, todo.key) for model in session.app.models for todo in _todo(session, model)[:1]
+        ]
+    for model, step, key in next_:
+        if not _failed_lately(session, model, step, key):
+            session.facts.append([Fact(session.app.name, model, Failed(step=step, key=key, code=code))])
+
+
+def _todo(session: Session, model: Model) -> list[Planned]:
+    """The steps of a model that are not done."""
+    pin = steps.pin(session.facts, session.app.name, model.name)
+    return [p for p in pipeline.walk(Work(session, model, pin, silent)) if p.done is None]
+
+
 def _against(verdicts: Sequence[Verdict]) -> str:
     """Which gates stand in the way, and how far."""
     return "; ".join(moves.words(v) for v in verdicts if v.outcome is not Outcome.PASS)
 
 
 def _model(session: Session, model: Model, watch: Watch, say: Say) -> tuple[Move, Sequence[Observed]]:
+    patience = session.app.release.patience
     monitors = watch.monitors(model)
     _write(session, model.name, monitors)
-    verdicts = watch.guards(model)
+    judged = rollout.now(session.facts, session.app.name, model.name)
+    verdicts = watch.guards(model, judged)
     found: list[Move] = []
 
     def choose(now: Rollout) -> Sequence[Said]:
-        found.append(moves.decide(now, session.clock.now(), verdicts, session.app.release.patience))
+        if (now.candidate, now.stage, now.term) != (judged.candidate, judged.stage, judged.term):
+            found.append(
+                Move(said=None, why="somebody decided while the guards were judged; the next look judges anew")
+            )
+            return []
+        found.append(_followed(session, model, moves.decide(now, session.clock.now(), verdicts, patience)))
         said = found[-1].said
         return [said] if said is not None else []
 
@@ -169,23 +221,36 @@ def _model(session: Session, model: Model, watch: Watch, say: Say) -> tuple[Move
     return found[-1], monitors
 
 
+def _followed(session: Session, model: Model, move: Move) -> Move:
+    """The move, unless it returns to a version that no server of this code can answer by."""
+    if not isinstance(move.said, RolledBack):
+        return move
+    manifest = artifacts.load_manifest(session, move.said.to)
+    changed = causes.changed_features(model, manifest.causes["examples"])
+    if not changed:
+        return move
+    why = f"{move.why}; but {move.said.to} reads other features ({', '.join(changed)}), by which these servers cannot answer"
+    return Move(said=None, why=why)
+
+
 def _write(session: Session, model: str, said: Sequence[Observed]) -> None:
     """Write down what is new of these monitors."""
     before, now = observed.rows(session.facts, session.app.name, model), session.clock.now()
-    new = [each for each in said if observed.worth_writing(before.get(each.monitor), each, now)]
+    new = [each for one in said if (each := observed.worth_writing(before.get(one.monitor), one, now)) is not None]
     if new:
         session.facts.append([Fact(session.app.name, model, each) for each in new])
 
 
-def _work(session: Session, worker: Worker, say: Say) -> None:
+def _work(session: Session, watch: Watch, worker: Worker, say: Say) -> None:
     """Give the worker what is to do: new data and changed code first, then a training that is due."""
     if worker.busy():
         return
     outstanding = _outstanding(session)
-    if outstanding:
+    if outstanding and not worker.rests():
         say("work", outstanding)
         worker.begin(None, "")
         return
+    _follow(session, watch)
     for model in session.app.models:
         due = retrain.due(session, model)
         if due.until is None:
@@ -198,9 +263,24 @@ def _work(session: Session, worker: Worker, say: Say) -> None:
         return
 
 
+def _follow(session: Session, watch: Watch) -> None:
+    """Bring the online features up to tables that moved: an apply does, unless it died between the two."""
+    heads = {name: session.tables.head(name).batch for name in (contract.spec(t).name for t in session.app.tables())}
+    if heads == watch.followed:
+        return
+    try:
+        with held(session, apply.LEASE):
+            gather.follow(session)
+    except RetryableError as problem:
+        if problem.code != TAKEN:
+            raise
+    else:
+        watch.followed = heads
+
+
 def _outstanding(session: Session) -> str:
     """What an apply would do, and why; "" if nothing, or if it failed for the same causes a while ago."""
-    if any(rollout.now(session.facts, session.app.name, name).paused for name in session.models):
+    if _paused(session):
         return ""
     files = gather.pending(session)
     if files:
@@ -209,16 +289,23 @@ def _outstanding(session: Session) -> str:
         row = retrain.last(session, model)
         if row is not None and row.ended is None:
             continue
-        pin = steps.pin(session.facts, session.app.name, model.name)
-        todo = [p for p in pipeline.walk(Work(session, model, pin, silent)) if p.done is None]
-        if todo and not _failed_lately(session, model, todo[0].step, todo[0].key):
+        todo = _todo(session, model)
+        if todo and not _failed_lately(session, model.name, todo[0].step, todo[0].key):
             return f"{model.name}: {todo[0].step} is to be run, {'; '.join(todo[0].why)}"
     return ""
 
 
-def _failed_lately(session: Session, model: Model, step: str, key: str) -> bool:
+def _paused(session: Session) -> str:
+    """Why nothing is ingested or applied: a pause of one model holds up both, since an apply brings all models forward."""
+    states = {name: rollout.now(session.facts, session.app.name, name).paused for name in session.models}
+    return "; ".join(
+        f"{name} is paused, so nothing is ingested or applied: {why}" for name, why in states.items() if why
+    )
+
+
+def _failed_lately(session: Session, model: str, step: str, key: str) -> bool:
     """Whether this very step failed, and its rest is not over."""
-    row = session.facts.get(steps.FAILURES.name, f"{session.app.name}/{model.name}/{step}")
+    row = session.facts.get(steps.FAILURES.name, f"{session.app.name}/{model}/{step}")
     if row is None:
         return False
     failure = msgspec.json.decode(row, type=steps.Failure)
@@ -250,10 +337,15 @@ class Here:
     def __init__(self, session: Session, tell: Tell = silent) -> None:
         self._session, self._tell = session, tell
         self._ended: Ended | None = None
+        self._rested = session.clock.now()
 
     def busy(self) -> str:
         """What it came back with must be looked at first."""
         return "done" if self._ended is not None else ""
+
+    def rests(self) -> str:
+        """For ten minutes after one that failed."""
+        return "after a failure" if self._session.clock.now() < self._rested else ""
 
     def begin(self, until: datetime | None, model: str) -> None:
         """Apply, and remember what came of it."""
@@ -261,6 +353,8 @@ class Here:
             applied = apply.apply(self._session, until=until, only=model, tell=self._tell)
         except FlyballError as problem:
             self._ended = Ended(until=until, failed=problem.code)
+            if until is None:
+                self._rested = self._session.clock.now() + RETRY
         else:
             self._ended = Ended(until=until, models=tuple(applied.models))
 

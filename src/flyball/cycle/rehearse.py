@@ -21,7 +21,7 @@ import polars as pl
 from flyball._kernel.clock import Clock, micros
 from flyball._kernel.errors import DataError, DeclarationError
 from flyball.cycle import answering, apply, reconcile, retrain
-from flyball.cycle.reconcile import Here
+from flyball.cycle.reconcile import Decided, Here
 from flyball.cycle.session import Event, Session, Tell, silent
 from flyball.cycle.watching import Watch
 from flyball.data import contract, dataset
@@ -60,13 +60,6 @@ class Span:
     end: datetime
     every: timedelta = timedelta(hours=6)
     sample: float = 1.0
-
-
-class Decided(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that the loop did."""
-
-    at: datetime
-    what: str
 
 
 class Rehearsed(msgspec.Struct, frozen=True, kw_only=True):

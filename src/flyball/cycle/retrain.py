@@ -92,10 +92,10 @@ def due(session: Session, model: Model) -> Due:
     if pin is None:
         return Due(until=None, why="not trained yet: flyball apply pins its first data")
     asked = [found for trigger in policy.triggers if (found := _asks(session, model, pin, trigger))]
-    reasons = [why for when, why in asked if when <= now]
-    upcoming = min((when for when, _ in asked if when > now), default=None)
+    reasons = [why for when, why in asked if when is not None and when <= now]
+    upcoming = min((when for when, _ in asked if when is not None and when > now), default=None)
     if not reasons:
-        later = "; ".join(why for when, why in asked if when > now)
+        later = "; ".join(why for _, why in asked)
         return Due(until=None, why=later or "nothing asks for a training", next=upcoming)
     reason = "; ".join(reasons)
     if state.paused:
@@ -108,12 +108,15 @@ def due(session: Session, model: Model) -> Due:
     return Due(until=now, why=reason)
 
 
-def _asks(session: Session, model: Model, pin: Pinned, trigger: Trigger) -> tuple[datetime, str] | None:
-    """When a trigger asks (or asked), and in which words; None where no time is known."""
+def _asks(session: Session, model: Model, pin: Pinned, trigger: Trigger) -> tuple[datetime | None, str] | None:
+    """When a trigger asks (or asked), None where it is not known; and in which words. None where there are none."""
     match trigger:
         case Every():
             when = pin.cutoff + trigger.span
-            return when, f"every {short(trigger.span)}: what it learned from ends {pin.cutoff:%Y-%m-%d %H:%M} UTC"
+            words = f"every {short(trigger.span)}: what it learned from ends {pin.cutoff:%Y-%m-%d %H:%M} UTC"
+            if when <= session.clock.now() and not _news(session, model, pin):
+                return None, f"{words}, and nothing came after it"
+            return when, words
         case Breach():
             rows = observed.rows(session.facts, session.app.name, model.name)
             bad = [row for name, row in rows.items() if name in trigger.monitors and row.last.state == "breach"]
@@ -127,6 +130,14 @@ def _asks(session: Session, model: Model, pin: Pinned, trigger: Trigger) -> tupl
             if grown < trigger.rows:
                 return None
             return session.clock.now(), f"{grown:,} new rows"
+
+
+def _news(session: Session, model: Model, pin: Pinned) -> bool:
+    """Whether a training now would see anything that the last did not: the same rows would give the same version."""
+    batches = snapshot.present(session, model)
+    if batches != pin.batches:
+        return True
+    return min(session.clock.now(), snapshot.greatest(session, model, batches)) > pin.cutoff
 
 
 def _grown(session: Session, model: Model, pin: Pinned) -> int:

@@ -84,6 +84,9 @@ TERM = timedelta(minutes=2)
 """For how long a lease is taken. It is renewed while the work goes on, so the term bounds only how long a holder that died
 where nobody can look at it (in another container) is waited for."""
 
+TAKEN = "somebody-else-is-at-it"
+"""The code of a lease that another holds: taken before we came, or while this process was stopped for longer than its term."""
+
 RENEWALS = 4
 """Renewals a term: three may fail on a busy disk before the lease lapses."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
+from typing import NamedTuple
 
 import polars as pl
 
@@ -23,6 +24,7 @@ from flyball.data.tables import KNOWN
 from flyball.learn import reference as references
 from flyball.learn.model import Model
 from flyball.release import rollout
+from flyball.release.rollout import Rollout
 from flyball.serve.journal import Entry
 from flyball.watch import drift, fresh, observed, quality
 from flyball.watch.drift import Calibration
@@ -47,11 +49,22 @@ PAGE = 20_000
 """Journal entries that are folded at a time."""
 
 
+class _Newest(NamedTuple):
+    """What a look at a source's table found: of which batch, when, and its newest row."""
+
+    batch: int
+    at: datetime
+    newest: datetime | None
+
+
 class Watch:
     """The recent past of every model of an app.
 
     Args:
         session: whose journal and outcomes are folded, each from where the last `refresh` ended.
+
+    Attributes:
+        followed: table -> the batch up to which the online features were seen to follow it.
     """
 
     def __init__(self, session: Session) -> None:
@@ -59,10 +72,12 @@ class Watch:
         windows = [m.over for m in _metrics(session) if m.over is not None]
         keeps = max([LEAST, *(over + SPAN for over in windows)])
         self._live = {name: Live(keeps, model=name) for name in session.models}
+        self.followed: dict[str, int] = {}
         self._read: dict[str, int] = {}
         self._posted = 0
         self._calibrated: dict[tuple[str, Metric], Calibration] = {}
         self._found: dict[tuple[str, str, str], tuple[datetime, Observed]] = {}
+        self._newests: dict[str, _Newest] = {}
 
     def refresh(self) -> None:
         """Fold what was answered, and what became known, since the last time."""
@@ -78,27 +93,28 @@ class Watch:
         if posted:
             self._posted = posted[-1].seq
             for live in self._live.values():
-                live.settled(posted)
+                live.settled(posted, self._session.clock.now())
 
     def _fold(self, page: Sequence[Entry]) -> None:
+        now = self._session.clock.now()
         for live in self._live.values():
-            live.answered(page)
+            live.answered(page, now)
 
     def live(self, model: str) -> Live:
         """What is known of one model's traffic."""
         return self._live[model]
 
-    def guards(self, model: Model) -> list[Verdict]:
+    def guards(self, model: Model, state: Rollout) -> list[Verdict]:
         """The declared guards, judged on whoever is on the way; or, for a while after its promotion, on the champion."""
-        state = rollout.now(self._session.facts, self._session.app.name, model.name)
         policy, now, live = self._session.app.release, self._session.clock.now(), self._live[model.name]
-        if state.candidate:
+        judged: list[Verdict] = []
+        if state.candidate and state.entered is not None:
             whose, against, start = state.candidate, state.champion, state.started
-        elif state.since is not None and state.previous and now < state.since + policy.patience:
-            whose, against, start = state.champion, None, state.since
+            judged.append(quality.coverage(live, whose, state.entered, now))
+        elif state.promoted is not None and state.previous and now < state.promoted + policy.patience:
+            whose, against, start = state.champion, None, state.promoted
         else:
             return []
-        judged = []
         for guard in policy.abort_unless:
             if guard.whom is None or against is not None:
                 found, reason = quality.measure(live, guard, whose, champion=against, start=start, now=now)
@@ -134,11 +150,18 @@ class Watch:
     def sources(self) -> list[Observed]:
         """Every source that was declared to be fresh within some time."""
         now = self._session.clock.now()
-        watched = [(s, s.fresh_within) for s in self._session.app.sources if s.fresh_within is not None]
-        return [
-            _looked(f"fresh {source.name}", "", fresh.freshness(self._newest(source, now), within, now), within)
-            for source, within in watched
-        ]
+        found: list[Observed] = []
+        for source in self._session.app.sources:
+            if (within := source.fresh_within) is None:
+                continue
+            batch = dataset.latest(self._session.tables, source.contract).batch
+            known = self._newests.get(source.name)
+            # Without a new batch a row can be news only because its known time came.
+            if known is None or known.batch != batch or now - known.at >= within / PART:
+                known = self._newests[source.name] = _Newest(batch, now, self._newest(source, now))
+            look = fresh.freshness(known.newest, within, now)
+            found.append(_looked(f"fresh {source.name}", "", look, within))
+        return found
 
     def _monitor(self, model: Model, monitor: Monitor, champion: str) -> Observed:
         watched, now, live = monitor.watches, self._session.clock.now(), self._live[model.name]
@@ -169,7 +192,9 @@ class Watch:
 
     def _volume(self, model: Model, champion: str) -> Observed:
         live, now = self._live[model.name], self._session.clock.now()
-        look = fresh.volume(live.asked(now - LEAST, now), SPAN, live.since(), now)
+        last = observed.rows(self._session.facts, self._session.app.name, model.name).get(VOLUME)
+        before = last.last.state if last is not None else "blind"
+        look = fresh.volume(live.asked(now - LEAST, now), SPAN, live.since(), now, before)
         return _looked(VOLUME, champion, look, None)
 
     def _refer(self, model: Model, version: str) -> None:

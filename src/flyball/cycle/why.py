@@ -15,6 +15,7 @@ from flyball._kernel.clock import from_micros
 from flyball._kernel.errors import StateError
 from flyball.cycle.session import Session
 from flyball.release import rollout, version
+from flyball.release.rollout import Rollout
 from flyball.release.version import Snapshot
 from flyball.serve import router
 from flyball.serve.journal import Entry
@@ -104,11 +105,19 @@ def why(session: Session, prediction: str) -> Why:
 
 
 def _because(session: Session, entry: Entry) -> str:
-    """The last decision about who answers that was taken before the question, and what it made of this version."""
-    asked = from_micros(entry.asked)
-    state = rollout.at(session.facts, session.app.name, entry.model, asked)
-    decided = [said for at, said in rollout.history(session.facts, session.app.name, entry.model) if at <= asked]
-    if not decided:
+    """The decision about who answers by which the question was asked, and who was on the way then.
+
+    It is told by the epoch: a server follows a decision a moment later, so a time would name one that it had not heard of.
+    """
+    state, decided = Rollout(), None
+    for at, said in rollout.history(session.facts, session.app.name, entry.model):
+        then = rollout.after(state, said, at)
+        if then.epoch > entry.epoch:
+            break
+        if then.epoch != state.epoch:  # a pause changes nobody
+            decided = said
+        state = then
+    if decided is None:
         return f"asked before anything was decided about {entry.model}"
     beside = f"; {state.candidate} was on its way, in {state.stages[state.stage]}" if state.candidate else ""
-    return f"{rollout.told(decided[-1])}{beside}"
+    return f"{rollout.told(decided)}{beside}"

@@ -98,6 +98,7 @@ class Reader(Protocol):
         Raises:
             DeclarationError: `package-not-installed`, `source-of-unknown-format`.
             DataError: `source-without-files`.
+            AdapterError: `file-unopenable`.
         """
 
     def open(self, source: Source, file: File) -> AbstractContextManager[Reading]:

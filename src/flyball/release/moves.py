@@ -69,9 +69,10 @@ def decide(state: Rollout, moment: datetime, verdicts: Sequence[Verdict], patien
 
 def _on_probation(state: Rollout, moment: datetime, failed: Sequence[Verdict], patience: timedelta) -> Move:
     """A champion that fails a guard within `patience` of its promotion gives way to the one before."""
-    if not state.champion or state.since is None:
+    if not state.champion:
         return Move(said=None, why="nobody answers yet")
-    over = state.since + patience
+    # Whoever came back by a rollback is on no probation: a world in which all fail would walk back to the first of them.
+    over = state.promoted + patience if state.promoted is not None else moment
     if moment >= over or not state.previous:
         return Move(said=None, why=f"{state.champion} answers")
     if failed:
@@ -107,7 +108,10 @@ def start(
     if state.champion and stages:
         first = Started(version=version, stages=stages, epoch=epoch, reason=reason, by=by, overridden=overridden)
         return [*said, first]
-    return [*said, Promoted(version=version, previous=state.champion, epoch=epoch, reason=reason, by=by)]
+    promoted = Promoted(
+        version=version, previous=state.champion, epoch=epoch, reason=reason, by=by, overridden=overridden
+    )
+    return [*said, promoted]
 
 
 def _refusal(state: Rollout, version: str, by: str) -> StateError | None:
@@ -134,7 +138,7 @@ def _refusal(state: Rollout, version: str, by: str) -> StateError | None:
     return None
 
 
-def promote(state: Rollout, version: str, *, reason: str, by: str) -> list[Said]:
+def promote(state: Rollout, version: str, *, reason: str, by: str, overridden: bool = False) -> list[Said]:
     """Make a version champion at once, past all stages; whoever else is on the way is given up.
 
     Raises:
@@ -144,7 +148,15 @@ def promote(state: Rollout, version: str, *, reason: str, by: str) -> list[Said]
         raise StateError("already-answers", f"{version} answers already.", next="flyball status shows since when.")
     said = _given_up(state, version, by)
     epoch = state.epoch + 1 + len(said)
-    return [*said, Promoted(version=version, previous=state.champion, epoch=epoch, reason=reason, by=by)]
+    promoted = Promoted(
+        version=version, previous=state.champion, epoch=epoch, reason=reason, by=by, overridden=overridden
+    )
+    return [*said, promoted]
+
+
+def withdraw(state: Rollout, reason: str) -> list[Said]:
+    """Take the candidate back without blame: it may be sent again."""
+    return [Aborted(version=state.candidate, epoch=state.epoch + 1, reason=reason, holds=False)]
 
 
 def _given_up(state: Rollout, version: str, by: str) -> list[Said]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 import msgspec
 
@@ -69,13 +70,14 @@ class Advanced(Said, frozen=True, kw_only=True, tag="release.advanced"):
 
 
 class Promoted(Said, frozen=True, kw_only=True, tag="release.promoted"):
-    """From this epoch on, `version` answers; `previous` did before ("" if nobody)."""
+    """From this epoch on, `version` answers; `previous` did before ("" if nobody). `overridden`: as in `Started`."""
 
     version: str
     previous: str
     epoch: int
     reason: str
     by: str = LOOP
+    overridden: bool = False
     verdicts: tuple[Verdict, ...] = ()
 
 
@@ -102,7 +104,7 @@ class RolledBack(Said, frozen=True, kw_only=True, tag="release.rolled_back"):
 
 
 class Paused(Said, frozen=True, kw_only=True, tag="release.paused"):
-    """Nothing is released, aborted or trained by itself until it is resumed."""
+    """Nothing is released or trained by itself until it is resumed; what fails its guards is aborted all the same."""
 
     reason: str
     by: str
@@ -126,8 +128,10 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
         candidate: who is on the way; "" for nobody.
         by: who sent it there.
         stages, stage, started, entered: its stages, the present one, when it entered the first, and the present one.
-        paused: why the loop takes no step; "" if it does.
+        promoted: when the champion was, if it came by a promotion: its probation begins then.
+        paused, paused_at: why the loop takes no step ("" if it does), and since when.
         held: fallen versions, and why.
+        given_up: candidates that gave way to another and may be sent again: the epoch of their end.
     """
 
     epoch: int = 0
@@ -141,8 +145,11 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
     stage: int = 0
     started: datetime | None = None
     entered: datetime | None = None
+    promoted: datetime | None = None
     paused: str = ""
+    paused_at: datetime | None = None
     held: dict[str, str] = {}
+    given_up: dict[str, int] = {}
 
     @property
     def previous(self) -> str:
@@ -168,7 +175,6 @@ def fold(row: bytes | None, fact: Stored) -> bytes:
 
 def after(now: Rollout, said: Said, at: datetime) -> Rollout:
     """The state after `said`, recorded at `at`."""
-    alone = {"candidate": "", "by": "", "stages": (), "stage": 0, "started": None, "entered": None}
     match said:
         case Started():
             change = {"candidate": said.version, "by": said.by, "stages": said.stages, "stage": 0, "epoch": said.epoch}
@@ -176,23 +182,42 @@ def after(now: Rollout, said: Said, at: datetime) -> Rollout:
         case Advanced():
             change = {"stage": said.stage, "entered": at, "epoch": said.epoch}
         case Promoted():
-            past = tuple(v for v in (*now.past, now.champion) if v and v != said.version)[-REMEMBERED:]
-            change = {"champion": said.version, "since": at, "past": past, "epoch": said.epoch, "term": now.term + 1}
-            change |= alone | {"held": _without(now.held, said.version)}
+            change = _promoted(now, said, at)
         case Aborted():
-            change = alone | {"epoch": said.epoch}
+            change = _ALONE | {"epoch": said.epoch}
             if said.holds:
                 past = tuple(v for v in now.past if v != said.version)
                 change |= {"held": _with(now.held, said.version, said.reason), "past": past}
+            else:
+                change |= {"given_up": dict([*now.given_up.items(), (said.version, said.epoch)][-REMEMBERED:])}
         case RolledBack():
             change = {"champion": said.to, "since": at, "past": tuple(v for v in now.past if v != said.to)}
-            change |= alone | {"epoch": said.epoch, "term": now.term + 1}
+            change |= _ALONE | {"epoch": said.epoch, "term": now.term + 1, "promoted": None}
             change |= {"held": _with(_without(now.held, said.to), said.version, said.reason)}
         case Paused():
-            change = {"paused": f"{said.reason} ({said.by})"}
+            change = {"paused": f"{said.reason} ({said.by})", "paused_at": at}
         case _:
-            change = {"paused": ""}
+            # What was paused lasts as much longer: a stage, a patience and a probation are times in which the loop looks.
+            rest = at - now.paused_at if now.paused_at is not None else timedelta()
+            change = {"paused": "", "paused_at": None}
+            change |= {
+                name: moment + rest for name in ("entered", "promoted") if (moment := getattr(now, name)) is not None
+            }
     return msgspec.structs.replace(now, **change)
+
+
+_ALONE = {"candidate": "", "by": "", "stages": (), "stage": 0, "started": None, "entered": None}
+"""Nobody is on the way."""
+
+
+def _promoted(now: Rollout, said: Promoted, at: datetime) -> dict[str, Any]:
+    """A person who makes another version answer does not want the one before to come back by itself; the loop may."""
+    past = tuple(v for v in (*now.past, now.champion) if v and v != said.version)[-REMEMBERED:]
+    held = _without(now.held, said.version)
+    if said.by != LOOP and now.champion:
+        held = _with(held, now.champion, f"gave way to {said.version}: {said.reason} ({said.by})")
+    change = {"champion": said.version, "since": at, "promoted": at, "past": past, "held": held}
+    return change | _ALONE | {"epoch": said.epoch, "term": now.term + 1}
 
 
 def _with(held: dict[str, str], version: str, reason: str) -> dict[str, str]:
@@ -264,7 +289,8 @@ def told(said: Said) -> str:
         case Advanced():
             return f"{said.version} goes on into {said.into}"
         case Promoted():
-            return f"{said.version} answers from now on: {said.reason} ({said.by})"
+            gates = ", gates overridden" if said.overridden else ""
+            return f"{said.version} answers from now on{gates}: {said.reason} ({said.by})"
         case Aborted():
             return f"{said.version} is aborted: {said.reason} ({said.by})"
         case RolledBack():

@@ -6,11 +6,12 @@ loop says so, and whoever answers keeps answering.
 
 from __future__ import annotations
 
+import math
 import signal
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 import msgspec
@@ -18,10 +19,8 @@ import msgspec
 from flyball._kernel.clock import Clock
 from flyball.adapters.embedded import process
 from flyball.cycle.apply import ModelApplied
-from flyball.cycle.reconcile import Ended
-
-RETRY = timedelta(minutes=10)
-"""After work failed that no training asked for (a file that cannot be read, say), it rests so long."""
+from flyball.cycle.reconcile import RETRY, Ended
+from flyball.cycle.session import TAKEN
 
 STUCK = 60.0
 """Seconds that a child may stand at its limit. Not every allocator fails where it gets nothing: jemalloc, in Polars, was seen
@@ -29,6 +28,9 @@ to try for ever."""
 
 MARGIN = 16 << 10
 """Kilobytes below the limit that count as at it: the next thread's stack does not fit."""
+
+WAIT = 10.0
+"""Seconds after which it is tried again where another apply was at work."""
 
 OUT_OF_MEMORY = "out-of-memory"
 GONE = "worker-died"
@@ -74,15 +76,20 @@ class Child:
         self._arguments, self._clock, self._folder, self._memory_mb = tuple(arguments), clock, folder, memory_mb
         self._running: Running | None = None
         self._at_limit: float | None = None
+        self._waits = -math.inf
         self._rests: tuple[datetime, str] | None = None
 
     def busy(self) -> str:
-        """What it is at, or why it rests."""
-        if self._running is not None:
-            until = self._running.until
-            return f"training from what was known before {until:%Y-%m-%d %H:%M} UTC" if until else "applying"
+        """What it is at."""
+        if self._running is None:
+            return "waiting for another apply to end" if self._clock.monotonic() < self._waits else ""
+        until = self._running.until
+        return f"training from what was known before {until:%Y-%m-%d %H:%M} UTC" if until else "applying"
+
+    def rests(self) -> str:
+        """Why an apply is not tried again yet."""
         if self._rests is not None and self._clock.now() < self._rests[0]:
-            return f"resting until {self._rests[0]:%H:%M} UTC: {self._rests[1]}"
+            return f"until {self._rests[0]:%H:%M} UTC, after {self._rests[1]}"
         return ""
 
     def begin(self, until: datetime | None, model: str) -> None:
@@ -108,6 +115,8 @@ class Child:
         ended = _outcome(running)
         if ended.failed and running.until is None:
             self._rests = (self._clock.now() + RETRY, ended.failed)
+        if ended.failed == TAKEN:
+            self._waits = self._clock.monotonic() + WAIT
         return ended
 
     def _free(self, running: Running) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -15,8 +16,8 @@ import msgspec
 
 from flyball._kernel.errors import FlyballError, RetryableError
 from flyball.cycle import reconcile
-from flyball.cycle.reconcile import Looked, Worker
-from flyball.cycle.session import Event, Session, Tell, held, still_held
+from flyball.cycle.reconcile import Decided, Looked, Worker
+from flyball.cycle.session import TAKEN, Event, Session, Tell, held, still_held
 from flyball.cycle.watching import Watch
 from flyball.watch import alert
 from flyball.watch.alert import Alerts
@@ -24,12 +25,14 @@ from flyball.watch.alert import Alerts
 STATE = "loop.json"
 """What the loop thought in its last pass; derived, so that it may be lost."""
 
+RECENT = 50
+"""Decisions that are shown; the facts have all of them."""
+
+AGAIN = 15.0
+"""Seconds after which a channel that failed is tried again: one that hangs must not slow every look."""
+
 STANDBY = 1.0
 """Seconds between two looks at a lease that another holds."""
-
-
-TAKEN = "somebody-else-is-at-it"
-"""The code of a lease that another holds: taken before we came, or while this process was stopped for longer than its term."""
 
 
 class Stopping(Worker, Protocol):
@@ -67,27 +70,41 @@ def _passes(
     stop: threading.Event,
     tell: Tell,
 ) -> None:
-    watch, through = Watch(session), dict[int, int]()
+    watch, told = Watch(session), Channels(channels)
+    recent = deque[Decided](maxlen=RECENT)
     while not stop.is_set():
         try:
             still_held(session, reconcile.LEASE)
-            write(session.home, reconcile.reconcile(session, watch, worker, tell))
-            _alert(session, channels, through, tell)
+            looked = reconcile.reconcile(session, watch, worker, tell)
+            recent.extend(Decided(at=looked.at, what=what) for what in looked.did)
+            write(session.home, msgspec.structs.replace(looked, recent=list(recent)))
         except FlyballError as problem:
             if problem.code == TAKEN:
                 raise
             tell(_failed(problem))
             watch = Watch(session)  # what was folded before the failure may be half of it
+        told.tell(session, tell)
         stop.wait(every)
 
 
-def _alert(session: Session, channels: Sequence[Alerts], through: dict[int, int], tell: Tell) -> None:
-    """Tell each channel what it has not heard; one that fails is told again in the next pass, and holds up no other."""
-    for n, channel in enumerate(channels):
-        delivery = alert.deliver(session.facts, channel, session.app.name, through.get(n, 0))
-        through[n] = delivery.through
-        if delivery.problem is not None:
-            tell(_failed(delivery.problem))
+class Channels:
+    """Where alerts go: what each channel has heard, and when one that failed is tried again; none holds up another."""
+
+    def __init__(self, channels: Sequence[Alerts]) -> None:
+        self._channels = tuple(channels)
+        self._through = [0] * len(self._channels)
+        self._again = [0.0] * len(self._channels)
+
+    def tell(self, session: Session, tell: Tell) -> None:
+        """Send what is new."""
+        now = session.clock.monotonic()
+        for n, channel in enumerate(self._channels):
+            if now >= self._again[n]:
+                delivery = alert.deliver(session.facts, channel, session.app.name, self._through[n])
+                self._through[n] = delivery.through
+                if delivery.problem is not None:
+                    self._again[n] = now + AGAIN
+                    tell(_failed(delivery.problem))
 
 
 def _failed(problem: FlyballError) -> Event:

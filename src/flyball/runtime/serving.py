@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import get_args
+from functools import partial
+from typing import NamedTuple, get_args
 
 import msgspec
 import uvicorn
 import uvloop
 
-from flyball._kernel.errors import AdapterError, DeclarationError, FlyballError
+from flyball._kernel.errors import AdapterError, DeclarationError
 from flyball.cycle import answering
 from flyball.cycle.session import Session
 from flyball.release.route import Route
@@ -52,6 +55,14 @@ class Edge:
     shared: bool = False
 
 
+class _Begun(NamedTuple):
+    """What a server begins with: the route that it read, who answers by it, and what was said of those who do not."""
+
+    route: Route | None
+    routed: Mapping[str, Routed]
+    left: Sequence[str]
+
+
 def serve(session: Session, edge: Edge, ready: Callable[[str, dict[str, str]], None], say: Say) -> None:
     """Answer questions until told to stop (SIGINT or SIGTERM), then drain and close the journal.
 
@@ -78,17 +89,25 @@ def serve(session: Session, edge: Edge, ready: Callable[[str, dict[str, str]], N
             why="An answer leaves after its commit (acknowledged), or at most 20 ms before it (interval).",
             next="--durability acknowledged, or --durability interval",
         )
+
+    def tell(text: str) -> None:
+        # Whoever listened may have gone, with standard output: no reason to stop answering.
+        with contextlib.suppress(OSError, ValueError):
+            say(text)
+
     # Read before it is compiled, so that a change in between is seen as one.
-    seen = session.routes.read()
-    routed = answering.routed(session, say=say)
+    seen, left = session.routes.read(), list[str]()
+    routed = answering.routed(session, say=left.append)
+    for each in left:
+        tell(each)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(session, edge, (seen, routed), ready, say))
+        runner.run(_serve(session, edge, _Begun(seen, routed, left), ready, tell))
 
 
 async def _serve(
     session: Session,
     edge: Edge,
-    begun: tuple[Route | None, Mapping[str, Routed]],
+    begun: _Begun,
     ready: Callable[[str, dict[str, str]], None],
     say: Say,
 ) -> None:
@@ -96,7 +115,7 @@ async def _serve(
     settings = Settings(durability=msgspec.convert(edge.durability, Durability), patience=timedelta(0))
     journal = session.journals(settings)
     deliver = asyncio.get_running_loop().call_soon_threadsafe
-    seen, routed = begun
+    routed = begun.routed
     with contextlib.ExitStack() as undo:
         listening = undo.enter_context(contextlib.closing(_listen(edge)))
         recorder = undo.enter_context(
@@ -119,41 +138,49 @@ async def _serve(
 
         address = f"http://{edge.host}:{listening.getsockname()[1]}"
         versions = {name: each.champion.version for name, each in routed.items()}
-        following = asyncio.create_task(follow(session, server, seen, say))
+        following = asyncio.create_task(follow(session, server, begun.route, say, begun.left))
         following.add_done_callback(lambda task: _ended(task, say))
         await _Uvicorn(server, lambda: ready(address, versions), drained).serve([listening])
         following.cancel()
 
 
-async def follow(session: Session, server: Server, seen: Route | None, say: Say) -> None:
+async def follow(session: Session, server: Server, seen: Route | None, say: Say, left: Sequence[str] = ()) -> None:
     """Answer by the route, until cancelled: when it changes, make ready who is new in it, and swap all as a whole.
 
-    A version that this process cannot answer with (its features are code that was changed since it started) leaves whoever
-    answers now, and that is said; it is tried again, since what was in the way may be a disk.
+    What this process cannot answer with (its features are code that was changed since it started) leaves whoever answers
+    now, and that is said once; it is tried again, since what was in the way may be a disk.
 
     Args:
         seen: the route that `server` answers by.
+        left: what was said of those whom it goes without.
     """
-    loop, failed, said, again = asyncio.get_running_loop(), seen, "", 0.0
-    while True:
-        await asyncio.sleep(FOLLOWS_EVERY)
-        try:
-            now = session.routes.read()
-            if now is None or now == seen or (said and now == failed and session.clock.monotonic() < again):
-                continue
-            failed = now
-            routed = await loop.run_in_executor(None, answering.routed, session, server.routed, say)
-        except (FlyballError, OSError) as problem:
-            again = session.clock.monotonic() + TRIES_AGAIN
-            if str(problem) != said:
-                said = str(problem)
-                say(f"The route changed, and this server goes on as before: {problem}")
-            continue
-        before = {_who(each) for each in server.routed.values()}
-        server.swap(routed)
-        seen, said = now, ""
-        if changed := [who for who in map(_who, routed.values()) if who not in before]:
-            say("; ".join(changed))
+    # Threads of its own: whatever else waits for a disk in this process, a rollback does not wait for it.
+    pool = ThreadPoolExecutor(1, thread_name_prefix="flyball-route")
+    said, again = frozenset(left), session.clock.monotonic() + TRIES_AGAIN if left else math.inf
+    try:
+        while True:
+            await asyncio.sleep(FOLLOWS_EVERY)
+            missing: list[str] = []
+            try:
+                now = session.routes.read()
+                if now is None or (now == seen and session.clock.monotonic() < again):
+                    continue
+                seen = now
+                prepare = partial(answering.routed, session, server.routed, missing.append)
+                routed = await asyncio.get_running_loop().run_in_executor(pool, prepare)
+                before = {_who(each) for each in server.routed.values()}
+                server.swap(routed)
+                if changed := [who for who in map(_who, routed.values()) if who not in before]:
+                    say("; ".join(changed))
+            except Exception as problem:  # noqa: BLE001 - the edge of the process: no error may end this for good
+                missing = [f"This server cannot follow the route, and goes on as before: {problem}"]
+            again = session.clock.monotonic() + TRIES_AGAIN if missing else math.inf
+            for each in missing:
+                if each not in said:
+                    say(each)
+            said = frozenset(missing)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _who(routed: Routed) -> str:

@@ -8,6 +8,7 @@ share one port, and are stopped first, drained, before the loop.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import socket
@@ -17,7 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from flyball._kernel.errors import AdapterError
+from flyball._kernel.errors import AdapterError, DeclarationError
 from flyball.adapters.embedded import process
 from flyball.adapters.embedded.clock import SystemClock
 from flyball.adapters.embedded.routes import FileRoutes
@@ -30,6 +31,9 @@ LATEST = 30.0
 
 GRACE = 15.0
 """Real seconds that a child has to end in order."""
+
+DRAINS = 10.0
+"""Real seconds that a port may still be taken: servers whose parent was killed answer what they were asked, then end."""
 
 _CLOCK = SystemClock()
 """Paces the starts: in real time, also while a rehearsal steps the time of the app."""
@@ -79,20 +83,27 @@ def up(upkeep: Upkeep, stop: threading.Event, ready: Say, say: Say) -> None:
 
     Raises:
         AdapterError: `port-taken`.
+        DeclarationError: `child-refuses`.
     """
-    with _reserved(upkeep.host, upkeep.port) as held:
+    with _reserved(upkeep.host, upkeep.port, stop, say) as held:
         port = held.getsockname()[1]
         wanted = [*upkeep.server, "--port", str(port), "--shared"]
         loop = Kept("the loop", upkeep.loop)
         servers = [Kept(f"server {n + 1}", wanted) for n in range(upkeep.servers)]
-        code, told, routed = _newest(upkeep.code), False, False
+        begun = code = _newest(upkeep.code)
+        told = routed = False
         try:
             while not stop.is_set():
                 changed = _newest(upkeep.code)
                 if changed != code:
-                    say("The app's code changed: the loop is started anew to look at it.")
+                    say(
+                        "A Python file beside the app changed: the loop is started anew to look at it. If it was training, "
+                        "what that had finished is kept, and the rest is begun again."
+                    )
                     _end([loop])
                     code, loop.wait = changed, 0.0
+                if code == begun:
+                    _obeyed([loop, *servers])
                 _keep([loop], say)
                 if routed or (routed := _released(upkeep.route)):
                     _keep(servers, say)
@@ -111,6 +122,21 @@ def _released(place: Path) -> bool:
     return found is not None and bool(found.models)
 
 
+def _obeyed(kept: Iterable[Kept]) -> None:
+    """See that nobody refuses what it was told: started again, it would say the same for ever.
+
+    Not after a change of the code: a mistake in it is mended by the next change, and whoever answers goes on meanwhile.
+    """
+    for each in kept:
+        if each.process is not None and each.process.poll() == DeclarationError.exit_code:
+            raise DeclarationError(
+                "child-refuses",
+                f"{each.name} refuses what it was told, and is not started again.",
+                why="It ended as one does whose arguments or app file are wrong, and said above what is.",
+                next="Mend that, then run `flyball up` again.",
+            )
+
+
 def _keep(kept: Iterable[Kept], say: Say) -> None:
     """Start what does not run, unless it died a moment ago."""
     for each in kept:
@@ -121,7 +147,7 @@ def _keep(kept: Iterable[Kept], say: Say) -> None:
             continue
         if each.process is not None:
             each.deaths += 1
-            each.wait = now + min(LATEST, 0.5 * 2**each.deaths)
+            each.wait = now + min(LATEST, 0.5 * 2 ** min(each.deaths, 6))
             say(f"{each.name} ended with {each.process.returncode}, and is started again in {each.wait - now:.0f} s.")
             each.process = None
         if now >= each.wait:
@@ -143,21 +169,42 @@ def _end(kept: Iterable[Kept]) -> None:
         each.process = None
 
 
-def _reserved(host: str, port: int) -> socket.socket:
-    """The port, held for our servers: bound and never listened on, so that the kernel gives every connection to them."""
-    held = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+def _reserved(host: str, port: int, stop: threading.Event, say: Say) -> socket.socket:
+    """The port, held for our servers: bound and never listened on, so that the kernel gives every connection to them.
+
+    Others who share a port would be let in beside us, another `up` for one; so it is looked first whether anybody is there.
+    """
+    end, told = _CLOCK.monotonic() + DRAINS, False
+    while True:
+        try:
+            if port:
+                # With this option it passes over connections that ended a moment ago, and nothing else.
+                _bound(host, port, socket.SO_REUSEADDR).close()
+            return _bound(host, port, socket.SO_REUSEPORT)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or _CLOCK.monotonic() > end or stop.wait(LOOKS_EVERY):
+                raise AdapterError(
+                    "port-taken",
+                    f"The servers cannot listen on {host}:{port}.",
+                    why=str(error),
+                    next="Choose another with --port; --port 0 takes a free one.",
+                ) from error
+            if not told:
+                say(
+                    f"Somebody listens on {host}:{port}. A server whose parent is gone ends within {DRAINS:.0f} s: waiting."
+                )
+                told = True
+
+
+def _bound(host: str, port: int, option: int) -> socket.socket:
+    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     try:
-        held.bind((host, port))
-    except OSError as error:
-        held.close()
-        raise AdapterError(
-            "port-taken",
-            f"The servers cannot listen on {host}:{port}.",
-            why=str(error),
-            next="Choose another with --port; --port 0 takes a free one.",
-        ) from error
-    return held
+        bound.setsockopt(socket.SOL_SOCKET, option, 1)
+        bound.bind((host, port))
+    except OSError:
+        bound.close()
+        raise
+    return bound
 
 
 def _answers(host: str, port: int) -> bool:
@@ -173,15 +220,12 @@ def _named(host: str) -> str:
 
 
 def _newest(folder: Path) -> int:
-    """The latest change of a Python file in the folder, in nanoseconds; not of what is hidden, or of an environment's."""
-    times = []
-    for place, folders, files in os.walk(folder):
-        if "pyvenv.cfg" in files:
-            folders.clear()
-            continue
-        folders[:] = [name for name in folders if not name.startswith((".", "__pycache__"))]
+    """The latest change of a Python file in the folder, in nanoseconds; environments and hidden folders are passed over."""
+    newest = 0
+    for here, folders, files in os.walk(folder):
+        folders[:] = [f for f in folders if f[0] not in "._" and not Path(here, f, "pyvenv.cfg").exists()]
         for name in files:
             if name.endswith(".py"):
                 with contextlib.suppress(OSError):  # it was being replaced
-                    times.append(os.stat(os.path.join(place, name)).st_mtime_ns)
-    return max(times, default=0)
+                    newest = max(newest, os.stat(Path(here, name)).st_mtime_ns)
+    return newest

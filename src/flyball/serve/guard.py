@@ -8,6 +8,7 @@ Origin, where a browser sends one, is this server's own. Only JSON is read, sinc
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,8 @@ from flyball._kernel.errors import DataError, FlyballError, StateError
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 _JSON = b"application/json"
-_ONCE = (b"host", b"origin", b"content-type", b"content-length")
+_ONCE = (b"host", b"origin", b"authorization", b"content-type", b"content-length")
+_HOST = re.compile(rb"(\[[^\]]*\]|[^:]*)(?::[0-9]*)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,7 @@ class Limits:
     Attributes:
         body: bytes of one request.
         rows: questions in one request.
-        seconds: for a body that has begun to arrive to be whole, and again for its answers to be recorded.
+        seconds: for a body to be whole, and again for its answers to be recorded.
         shadows: that wait to be computed; what does not fit is dropped and counted.
         hosts: values of the Host header that are answered, without port; protects a local server from DNS rebinding.
     """
@@ -60,9 +62,9 @@ def admit(headers: Iterable[tuple[bytes, bytes]], hosts: frozenset[bytes]) -> di
             error = DataError("header-twice", "A header that counts is there twice.", next="Send it once.")
             raise Refused(400, error)
     host = found.get(b"host", b"")
-    bare = host if host[-1:] == b"]" else host.partition(b":")[0] if host[:1] != b"[" else host.rpartition(b":")[0]
-    origin = found.get(b"origin")
-    if bare.lower() not in hosts or (origin is not None and origin not in (b"http://" + host, b"https://" + host)):
+    named = _HOST.fullmatch(host)
+    ours = named is not None and named[1].lower() in hosts
+    if not ours or found.get(b"origin", b"http://" + host) not in (b"http://" + host, b"https://" + host):
         raise Refused(
             403,
             StateError(
@@ -88,13 +90,10 @@ async def body(headers: dict[bytes, bytes], receive: Receive, limits: Limits) ->
     declared = headers.get(b"content-length", b"")
     if declared.isdigit() and int(declared) > limits.body:
         raise Refused(413, too_large(f"{int(declared):,} bytes", f"{limits.body:,} bytes"))
-    first, more = await _chunk(receive)
-    if not more and len(first) <= limits.body:
-        return first
-    # Only what has begun to arrive holds memory, and so has a deadline; silence is the listener's to end.
     try:
         async with asyncio.timeout(limits.seconds):
-            return await _rest(first, more, receive, limits)
+            first, more = await _chunk(receive)
+            return first if not more and len(first) <= limits.body else await _rest(first, more, receive, limits)
     except TimeoutError:
         error = DataError(
             "request-too-slow", f"The body was not whole within {limits.seconds:g} s.", next="Send it in one go."

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -22,6 +23,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from flyball._kernel.clock import Clock
 from flyball._kernel.errors import AdapterError, Bug, DataError, FlyballError, RetryableError, StateError
 from flyball.serve import guard, openapi, outcomes, tally
+from flyball.serve.aside import Aside
 from flyball.serve.auth import Keys
 from flyball.serve.guard import Limits, Receive, Refused
 from flyball.serve.journal import Answer, Entry, Recorder
@@ -147,7 +149,8 @@ class Server:
         self.limits = limits or Limits()
         self.tally = tally.Tally()
         self._router = Router(ground.clock, self._tripped)
-        self._shadows = Shadows(self._router, ground.recorder, self.tally, self.limits.shadows)
+        self._shadows = Shadows(self._router, ground.recorder, self.tally, self.limits.shadows, self._clock)
+        self._aside = Aside()
         self._hosts = frozenset(h.lower().encode() for h in self.limits.hosts)
         self._pages: dict[str, Callable[[], Page]] = {
             "/healthz": lambda: (200, _JSON, _json.encode({"status": "alive"})),
@@ -172,7 +175,8 @@ class Server:
 
     def end(self, seconds: float = 1.0) -> int:
         """No request comes any more: compute the shadows that are left within so long; returns how many were dropped."""
-        return self._shadows.end(self._clock, seconds)
+        self._aside.close()
+        return self._shadows.end(seconds)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI entry point."""
@@ -204,6 +208,13 @@ class Server:
         if self._ground.keys is not None:
             self._ground.keys.who(headers, "predict")
         body = await guard.body(headers, receive, self.limits)
+        self._shadows.asking += 1
+        try:
+            return await self._answer(way, body)
+        finally:
+            self._shadows.asking -= 1
+
+    async def _answer(self, way: Way, body: bytes) -> bytes:
         started = self._clock.monotonic()
         rows, many = way.routed.champion.decode(body)
         if len(rows) > self.limits.rows:
@@ -230,16 +241,18 @@ class Server:
         return _json.encode(found if many else found[0])
 
     def _count(self, answers: list[Answer], seconds: float) -> None:
-        if len(answers) == 1:
-            (only,) = answers
-            self.tally.of((only.model, only.version, only.role)).add(1, seconds)
+        if len(answers) == 1:  # which a Counter would take longer to count than to answer
+            self.tally.of((answers[0].model, answers[0].version, answers[0].role)).add(1, seconds)
             return
         for who, count in Counter((each.model, each.version, each.role) for each in answers).items():
             self.tally.of(who).add(count, seconds)
 
     def _tripped(self, model: str, version: str, why: str) -> None:
         self.tally.opened[model, version] += 1
-        self._ground.tripped(model, version, why)
+        try:
+            self._ground.tripped(model, version, why)
+        except Exception:  # noqa: BLE001 - whoever is told is not ours, and no caller's answer may depend on it
+            _log.exception("nobody could be told that %s is taken out", version)
 
     async def _record(self, answers: list[Answer]) -> None:
         """Hand the answers to the journal, and wait until it says that they may leave."""
@@ -256,13 +269,11 @@ class Server:
 
     async def _outcomes(self, headers: dict[bytes, bytes], receive: Receive) -> Page:
         """What became of questions: on disk before it is said that it was taken."""
-        store, keys = self._ground.outcomes, self._ground.keys
-        if store is None or keys is None:
+        if (store := self._ground.outcomes) is None or (keys := self._ground.keys) is None:
             raise _no_such_page()
         by = keys.who(headers, "label")
         body = await guard.body(headers, receive, self.limits)
-        loop = asyncio.get_running_loop()
-        status, said = await loop.run_in_executor(None, outcomes.receive, body, self.routed, store, self._clock, by)
+        status, said = await self._aside.run(partial(outcomes.receive, body, self.routed, store, self._clock, by))
         return status, _JSON, said
 
     async def _page(self, path: str, method: str, headers: dict[bytes, bytes]) -> Page:
@@ -299,7 +310,7 @@ class Server:
         return (200 if ways else 503), _JSON, _json.encode(said)
 
     async def _prediction(self, wanted: str) -> Page:
-        entry = await asyncio.get_running_loop().run_in_executor(None, self._ground.find, wanted)
+        entry = await self._aside.run(partial(self._ground.find, wanted))
         if entry is None:
             raise Refused(404, StateError("no-such-prediction", "No such prediction is recorded."))
         return 200, _JSON, _json.encode(entry)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final, Literal, NamedTuple, Protocol
@@ -257,8 +257,9 @@ class Journal(Protocol):
             StateError: `journal-is-newer`.
         """
 
-    def recover(self) -> list[Recovery]:
+    def recover(self, accounted: Collection[str] = ()) -> list[Recovery]:
         """The account of every segment that is over (closed, or its process is gone), in order; changes nothing.
+        Those that are named in `accounted` are left out, and not opened: an account is final.
 
         Raises:
             AdapterError: `journal-unreadable`.

@@ -3,10 +3,12 @@
 An outcome names its **target**: a prediction by id, or a question by model and key. Its value is a number (a truth value is 1
 or 0), or null: **void**, the question never got an answer from life. It is **settled** when it came to be known, which is when
 it is received unless the sender says otherwise. The same value for the same target again is a **repeat** and is not stored;
-another value is a **correction**, and the last one received counts. Nothing is overwritten.
+another value, or another time at which it settled, is a **correction**, and the last one received counts. Nothing is
+overwritten.
 
 A prediction that nobody knows is taken too: the journal may be behind, and outcomes are joined to it later. Refused are a time
-without a zone, a time to come, a key that the model does not have, and a sender without the scope `label` (`serve.auth`).
+without a zone, a time to come, a key that the model does not have, a number where the truth is yes or no, and a sender
+without the scope `label` (`serve.auth`).
 """
 
 from __future__ import annotations
@@ -30,6 +32,9 @@ from flyball.serve.router import Routed
 ITEMS: Final = 1000
 """Outcomes in one request."""
 
+SAYS: Final = 200
+"""Characters of a refusal's reason."""
+
 AHEAD: Final = timedelta(minutes=1)
 """How far the sender's clock may be ahead of ours."""
 
@@ -42,11 +47,11 @@ class New(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         received: when.
         by: the name of the API key that posted it.
-        model: the model; "" where a prediction was named without it, and there are several.
+        model: the model; "" where a prediction is named, whose id says whose it is.
         prediction: the id of the prediction, or "".
         key: the key of the question in the journal's form (deterministic JSON, personal columns hashed), or "".
         value: what came of it; None is void.
-        settled: when it came to be known.
+        settled: when it came to be known; None: when it was received.
     """
 
     received: datetime
@@ -55,7 +60,7 @@ class New(msgspec.Struct, frozen=True, kw_only=True):
     prediction: str
     key: str
     value: float | None
-    settled: datetime
+    settled: datetime | None
 
     @property
     def target(self) -> tuple[str, str]:
@@ -64,9 +69,10 @@ class New(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Posted(New, frozen=True, kw_only=True):
-    """An outcome in its place: number `seq`, in the order of receipt over all processes."""
+    """An outcome in its place: number `seq`, in the order in which all processes stored; settled at a moment."""
 
     seq: int
+    settled: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,11 +116,11 @@ class Outcomes(Protocol):
         """
 
 
-def taken(last: tuple[float | None] | None, value: float | None) -> Taken:
-    """How `value` is taken where the target's last value is `last`; None where it has none yet."""
+def taken(last: tuple[float | None, datetime] | None, new: New) -> Taken:
+    """How `new` is taken where the target's last outcome is `last` (value, settled); None where it has none yet."""
     if last is None:
         return "accepted"
-    return "repeated" if last[0] == value else "corrected"
+    return "repeated" if last[0] == new.value and new.settled in (None, last[1]) else "corrected"
 
 
 class _Item(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -180,7 +186,8 @@ def _judged(item: bytes, routed: Mapping[str, Routed], now: datetime, by: str) -
     """One outcome, if it is sound.
 
     Raises:
-        DataError: `outcome-unreadable`, `outcome-target`, `outcome-key`, `outcome-ahead`, or what `decode_key` raises.
+        DataError: `outcome-unreadable`, `outcome-target`, `outcome-key`, `outcome-value`, `outcome-ahead`, or what
+            `decode_key` raises.
         StateError: `no-such-model`.
     """
     try:
@@ -213,10 +220,10 @@ def _judged(item: bytes, routed: Mapping[str, Routed], now: datetime, by: str) -
     return New(
         received=now,
         by=by,
-        model=model,
+        model="" if given.prediction else model,
         prediction=_prediction(given.prediction) if given.prediction else "",
         key=key(routed[model].champion, bytes(given.key), now) if by_key else "",
-        value=_value(given.outcome),
+        value=_value(given.outcome, [routed[model]] if model else list(routed.values())),
         settled=_settled(given.settled, now),
     )
 
@@ -260,14 +267,24 @@ def _prediction(given: str) -> str:
     return str(UUID(bytes=packed))
 
 
-def _value(given: bool | float | None) -> float | None:
+def _value(given: bool | float | None, about: Sequence[Routed]) -> float | None:
+    """The value, if it can be what came of a question of one of these models."""
+    if given not in (None, 0, 1) and about and all(each.champion.truth for each in about):
+        raise DataError(
+            "outcome-value",
+            f"The outcome is {given:g}, and what is predicted is true or false.",
+            why="A metric would count it as a truth value that there is not.",
+            next="Send true or false (or 1 or 0), or null if there will be none.",
+        )
     # Minus zero is zero: two spellings of one value are a repeat.
     return None if given is None else float(given) + 0.0
 
 
-def _settled(given: datetime | None, now: datetime) -> datetime:
+def _settled(given: datetime | None, now: datetime) -> datetime | None:
+    if given is None:
+        return None
     try:
-        settled = now if given is None else given.astimezone(UTC)
+        settled = given.astimezone(UTC)
     except OverflowError:  # a time of the year 1 or 9999 whose zone puts it beyond
         raise _unreadable("Expected a time between the years 1 and 9999 - at `$.settled`") from None
     if settled > now + AHEAD:
@@ -281,4 +298,8 @@ def _settled(given: datetime | None, now: datetime) -> datetime:
 
 
 def _unreadable(problem: object) -> DataError:
-    return DataError("outcome-unreadable", "That is no outcome.", why=str(problem), next=_FORM)
+    # A message may quote what it found, which can be as long as the body, and there may be a thousand of them.
+    said = str(problem)
+    return DataError(
+        "outcome-unreadable", "That is no outcome.", why=said if len(said) <= SAYS else f"{said[:SAYS]}...", next=_FORM
+    )

@@ -47,6 +47,7 @@ class Plan:
         tolerance: give or take this; outside, an answer is given and flagged.
         personal: request columns that are recorded as keyed hashes.
         hash: value -> keyed hash.
+        truth: whether what is predicted is true or false, and not a number.
     """
 
     model: str
@@ -64,6 +65,7 @@ class Plan:
     tolerance: timedelta
     personal: frozenset[str]
     hash: Callable[[str], str]
+    truth: bool = False
 
 
 class Question(msgspec.Struct, frozen=True, gc=False):

@@ -70,13 +70,16 @@ class Breaker:
     """Takes a failing candidate out of one process, until the route names another candidate or another stage.
 
     The rule: it opens with the 8th fault among the last 32 attempts, answers and shadows alike. An attempt without an answer
-    is one fault; so is each `slow` seconds that an attempt took, up to 4, so that one stall of the machine never opens it
-    (an attempt of several faults counts as so many attempts).
+    is one fault; so is each `slow` seconds that an attempt took beyond the champion's own at the same question (where that
+    was asked first), up to 4, so that one stall of the machine never opens it; two so near to each other do (an attempt of
+    several faults counts as so many attempts). What the champion fails at as well is **shared**, and no attempt: it tells
+    nothing of the candidate.
 
-    How fast: a candidate that always fails is out with its 8th attempt; one that fails half the time, with about its 16th;
-    one attempt in ten, after some 500. Every answer is an attempt, so at ten questions a second the first takes 0.8 s of
-    waiting and no computing. One that became slow holds its process up for less than 19 slow units while no attempt takes 5 of
-    them (0.95 s, and 0.25 s, at the 0.05 s that are usual); a longer one cannot be interrupted, and the second opens it.
+    How fast, where the champion answers: a candidate that always fails is out with its 8th attempt; one that fails half the
+    time, with about its 16th; one attempt in ten, after some 600. Every answer is an attempt, so at ten questions a second the
+    first takes 0.8 s of waiting and no computing. One that became slow holds its process up for less than 19 slow units more
+    than the champion while no attempt takes 5 of them (0.95 s, and 0.25 s, at the 0.05 s that are usual); a longer one cannot
+    be interrupted, and the second opens it.
 
     How often wrongly: with independent faults of probability p, the chance that an attempt opens it is at most p times that
     of 7 faults among 31, p * C(31, 7) * p**7 * (1 - p)**24: one in 4.8 billion attempts at p = 0.01, the usual limit of
@@ -98,9 +101,9 @@ class Breaker:
 
         Args:
             failed: the code of its error, or "".
-            seconds: that it took.
+            seconds: that it took, or took longer than the champion.
         """
-        faults = min(self.AT_MOST, int(seconds / self._slow))
+        faults = max(0, min(self.AT_MOST, int(seconds / self._slow)))
         if failed:
             faults = max(faults, 1)
         # A bit for each attempt, the latest lowest, and one more for each fault beyond the first.
@@ -125,11 +128,12 @@ class Way:
 
 
 class Shadow(NamedTuple):
-    """An attempt that nobody waits for, still to be made: see `Router.shadow`."""
+    """An attempt that nobody waits for, still to be made: see `Router.shadow`; `champion` is its own, where it was first."""
 
     way: Way
     plan: Plan
     question: Question
+    champion: Attempt | None = None
 
 
 class Given(NamedTuple):
@@ -182,17 +186,18 @@ class Router:
         asking = plans.question(routed.champion, row, asked, spent)
         candidate = routed.candidate
         if candidate is None or way.breaker.why:
-            return self._cascade(way, asking, (), None)
+            return self._cascade(way, asking, ())[0]
         if not (routed.share and lot(candidate.version, asking.key) < routed.share):
-            return self._cascade(way, asking, (), Shadow(way, candidate, asking))
+            given, champion = self._cascade(way, asking, ())
+            return given if given.answer is None else given._replace(shadow=Shadow(way, candidate, asking, champion))
         tried = plans.attempt(candidate, asking, routed.epoch, "canary", self._clock)
         if tried.error is None:
-            self._watch(way, tried)
+            self._watch(way, tried, None)
             return Given(tried.answer, (), Shadow(way, routed.champion, asking))
-        given = self._cascade(way, asking, (tried.answer,), None)
+        given, champion = self._cascade(way, asking, (tried.answer,))
         if isinstance(given.error, DataError) and isinstance(tried.error, DataError):
             return Given(None, (), None, given.error)  # both say that it is the question's fault
-        self._watch(way, tried)
+        self._watch(way, tried, champion)
         return given
 
     def shadow(self, pending: Shadow) -> Answer | None:
@@ -203,26 +208,31 @@ class Router:
             return None
         tried = plans.attempt(pending.plan, pending.question, way.routed.epoch, "shadow", self._clock)
         if candidates:
-            self._watch(way, tried)
+            self._watch(way, tried, pending.champion)
         return tried.answer
 
-    def _cascade(self, way: Way, asking: Question, failed: tuple[Answer, ...], shadow: Shadow | None) -> Given:
-        first: FlyballError | None = None
+    def _cascade(self, way: Way, asking: Question, failed: tuple[Answer, ...]) -> tuple[Given, Attempt]:
+        """Ask one after the other, until one answers; with it, the champion's own attempt."""
+        made: list[Attempt] = []
         for role, plan in way.line:
             tried = plans.attempt(plan, asking, way.routed.epoch, role, self._clock)
+            made.append(tried)
             if tried.error is None:
-                return Given(tried.answer, failed, shadow)
+                return Given(tried.answer, failed, None), made[0]
             if isinstance(tried.error, DataError):
-                return Given(None, failed, None, tried.error)
-            first = first or tried.error
+                return Given(None, failed, None, tried.error), made[0]
             failed = (*failed, tried.answer)
         default = way.routed.default
         if default is None:
-            return Given(None, failed, None, first)
-        return Given(_default(way.routed, default, asking), failed, shadow)
+            return Given(None, failed, None, made[0].error), made[0]
+        return Given(_default(way.routed, default, asking), failed, None), made[0]
 
-    def _watch(self, way: Way, tried: Attempt) -> None:
-        if way.breaker.saw(tried.answer.failed, tried.seconds):
+    def _watch(self, way: Way, tried: Attempt, champion: Attempt | None) -> None:
+        """Count an attempt of the candidate, unless what was in its way is what was in the champion's."""
+        if champion is not None and champion.error is not None and not isinstance(champion.error, DataError):
+            return
+        seconds = tried.seconds - (champion.seconds if champion is not None else 0.0)
+        if way.breaker.saw(tried.answer.failed, seconds):
             self._tripped(tried.answer.model, tried.answer.version, way.breaker.why)
 
 

@@ -163,11 +163,24 @@ def _failed(about: str, said: _Fields) -> _Told:
     return _Told(title, f"[{said.text('code')}] The champion goes on answering. `flyball status` says more.", "warning")
 
 
+def _retrained(about: str, said: _Fields) -> _Told | None:
+    failed, decision = said.text("failed"), said.text("decision")
+    if failed:
+        text = f"[{failed}] The champion goes on answering. `flyball status` says when it is tried again."
+        return _Told(f"{about}: the training failed", text, "warning")
+    if decision in ("held", "rejected"):
+        text = said.text("reason") or "No reason is recorded."
+        return _Told(f"{about}: what was trained anew is {decision}, by its gates", text, "info")
+    return None
+
+
 def _observed(about: str, said: _Fields) -> _Told | None:
-    state, title = said.text("state"), f"{about}: {said.text('monitor')}"
+    state, before, title = said.text("state"), said.text("before"), f"{about}: {said.text('monitor')}"
+    if state == before:
+        return None  # a point of its curve
     if state == "breach":
         return _Told(f"{title} is in breach", said.text("reason"), "warning")
-    if state == "blind":
+    if state == "blind" and before:  # at first nothing can be measured, and nobody need hear that
         return _Told(f"{title} is blind", said.text("reason") or "It cannot be measured.", "info")
     return None
 
@@ -196,6 +209,7 @@ def _line(text: str, limit: int) -> str:
 _RULES: Final[Mapping[str, Callable[[str, _Fields], _Told | None]]] = MappingProxyType(
     {
         "cycle.failed": _failed,
+        "cycle.retrained": _retrained,
         "release.aborted": _aborted,
         "release.promoted": _promoted,
         "release.rolled_back": _rolled_back,

@@ -53,7 +53,7 @@ def freshness(newest: datetime | None, within: timedelta, now: datetime) -> Look
     )
 
 
-def volume(asked: Counts, span: timedelta, since: datetime | None, now: datetime) -> Look:
+def volume(asked: Counts, span: timedelta, since: datetime | None, now: datetime, before: State = "blind") -> Look:
     """Whether as many questions came in the last span as in the same span of earlier weeks, or days.
 
     If nothing changed, each of these questions falls into the last one of the spans with the same chance (a Poisson count
@@ -63,6 +63,7 @@ def volume(asked: Counts, span: timedelta, since: datetime | None, now: datetime
         asked: (n,) when questions were asked, ascending, in microseconds; of at least five weeks, if there were any.
         span: at most a day.
         since: from when on `asked` is whole; spans that began before are not compared. None: there was no question ever.
+        before: what it was last found to be. Few questions are often too few to tell, and it stays that until they do.
     """
     step = WEEK if since is not None and now - WEEK - span >= since else DAY
     most = EARLIER if step == WEEK else 6
@@ -71,12 +72,12 @@ def volume(asked: Counts, span: timedelta, since: datetime | None, now: datetime
     if not begins:
         return Look(state="blind", estimate=None, reason=f"no earlier {short(span)} to compare with")
     here = _within(asked, now - span, span)
-    before = sum(_within(asked, b, span) for b in begins)
-    if not here + before:
+    earlier = sum(_within(asked, b, span) for b in begins)
+    if not here + earlier:
         return Look(state="blind", estimate=None, reason=f"nothing is asked in this {short(span)}, now or before")
-    usual = before / len(begins)
-    low, high = (_ratio(share, len(begins)) for share in wilson(here, here + before))
-    state: State = "breach" if high < HALF else "ok" if low >= HALF else "blind"
+    usual = earlier / len(begins)
+    low, high = (_ratio(share, len(begins)) for share in wilson(here, here + earlier))
+    state: State = "breach" if high < HALF else "ok" if low >= HALF else before
     reason = f"{here} questions in {short(span)}, usually {usual:.1f}"
     return Look(state=state, estimate=here / usual if usual else None, reason=reason)
 

@@ -3,7 +3,7 @@
 It folds **attempts** (journal entries) and **outcomes** (what was posted of them) as they come, in any order. Nothing is
 matched before somebody looks, so a late, corrected or repeated outcome, or one that comes before its question, needs no care
 of its own. An outcome of a key reaches every attempt at that key asked before it was settled; one of a prediction reaches the
-attempts at that question (same key, same moment); where several reach one attempt, the last received counts.
+attempts at that question (same key, same moment); where several reach one attempt, the last stored counts.
 
 All of it is derived: after a restart the journal is read again. Bounded: kept is what was asked within `keeps` of the newest
 moment, at most `most` attempts and as many outcomes; what was pushed out is counted. With ten features an attempt takes about
@@ -31,6 +31,8 @@ MOST = 1_000_000
 PARTS = 64
 """Pieces that may lie about before they are put together."""
 HOUR = 3_600_000_000
+AHEAD = timedelta(minutes=5)
+"""How far the clock of who answered may be ahead."""
 
 OWN = ("champion", "canary", "shadow", "previous")
 """Roles in which a version answers by its own model; "baseline" and "default" stand in for one."""
@@ -49,7 +51,6 @@ _ATTEMPT = pl.Schema(
 )
 _OUTCOME = pl.Schema(
     {
-        "received": pl.Int64(),
         "seq": pl.Int64(),
         "settled": pl.Int64(),
         "prediction": pl.String(),
@@ -95,12 +96,16 @@ class Live:
         """Make a version's reference known: by it, and by it alone, the version's questions are profiled."""
         self.references[version] = reference
 
-    def answered(self, entries: Iterable[Entry]) -> None:
-        """Fold attempts; each entry of the journal once."""
+    def answered(self, entries: Iterable[Entry], now: datetime | None = None) -> None:
+        """Fold attempts; each entry of the journal once.
+
+        Args:
+            now: what is dated more than `AHEAD` after it, by a clock that was wrong, pushes nothing out.
+        """
         new = [e for e in entries if self.model in ("", e.model)]
         if not new:
             return
-        self._newest = max(self._newest, *(e.asked for e in new))
+        self._seen((e.asked for e in new), now)
         columns: dict[str, Sequence[object]] = {
             "asked": [e.asked for e in new],
             "key": [e.key for e in new],
@@ -116,14 +121,13 @@ class Live:
         if len(self._attempts) > PARTS:
             self._all()
 
-    def settled(self, posted: Iterable[Posted]) -> None:
-        """Fold outcomes; a repeat is harmless."""
+    def settled(self, posted: Iterable[Posted], now: datetime | None = None) -> None:
+        """Fold outcomes; a repeat is harmless. `now` as in `answered`."""
         new = [p for p in posted if self.model in ("", p.model) or not p.model]
         if not new:
             return
-        self._newest = max(self._newest, *(micros(p.received) for p in new))
+        self._seen((micros(p.received) for p in new), now)
         columns: dict[str, Sequence[object]] = {
-            "received": [micros(p.received) for p in new],
             "seq": [p.seq for p in new],
             "settled": [micros(p.settled) for p in new],
             "prediction": [p.prediction for p in new],
@@ -147,9 +151,10 @@ class Live:
         known = self._told().filter(pl.col("settled") < micros(now))
         by_key = rows.join(known.filter(pl.col("key") != ""), on="key").filter(pl.col("asked") < pl.col("settled"))
         named = window.join(known.drop("key"), left_on="id", right_on="prediction")
-        by_id = rows.join(named.select("asked", "key", "received", "seq", "value"), on=("asked", "key"))
-        reached = pl.concat([each.select("row", "received", "seq", "value") for each in (by_key, by_id)])
-        last = reached.sort("received", "seq").unique("row", keep="last").select("row", outcome="value", known=True)
+        by_id = rows.join(named.select("asked", "key", "seq", "value"), on=("asked", "key"))
+        reached = pl.concat([each.select("row", "seq", "value") for each in (by_key, by_id)])
+        # Not by when they were received: several processes store, and a clock may be set back.
+        last = reached.sort("seq").unique("row", keep="last").select("row", outcome="value", known=True)
         joined = rows.join(last, on="row", how="left", maintain_order="left")
         void = pl.col("known").fill_null(value=False) & pl.col("outcome").is_null()
         return joined.with_columns(void=void).drop("row", "known", "id")
@@ -183,6 +188,12 @@ class Live:
     def versions(self) -> list[str]:
         """Every version that made an attempt that is kept."""
         return sorted(self._all()["version"].unique().to_list())
+
+    def covered(self, version: str, start: datetime, end: datetime) -> tuple[int, int]:
+        """The questions asked in [start, end), and those of them that a version attempted."""
+        rows = self._all().filter(_within(start, end))
+        asked = rows.select("asked", "key").n_unique()
+        return asked, rows.filter(version=version).select("asked", "key").n_unique()
 
     def since(self) -> datetime | None:
         """When the oldest kept attempt was asked; None before the first."""
@@ -224,8 +235,12 @@ class Live:
         """The outcomes in one piece: one that was settled before the horizon can reach nothing that is kept."""
         if len(self._outcomes) > 1:
             told = pl.concat(self._outcomes).unique().filter(pl.col("settled") >= self._horizon())
-            self._outcomes = [self._bounded(told, "received")]
+            self._outcomes = [self._bounded(told, "seq")]
         return self._outcomes[0]
+
+    def _seen(self, moments: Iterable[int], now: datetime | None) -> None:
+        until = None if now is None else micros(now + AHEAD)
+        self._newest = max(self._newest, *(at for at in moments if until is None or at <= until), 0)
 
     def _horizon(self) -> int:
         return self._newest - self.keeps // MICROSECOND

@@ -92,8 +92,12 @@ class Retrain:
         return Retrain(self.triggers + other.triggers, max(self.rest, other.rest))
 
     def resting(self, span: timedelta) -> Retrain:
-        """The same triggers, heeded no more often than once in `span`."""
-        return replace(self, rest=span)
+        """The same triggers, heeded no more often than once in `span`.
+
+        Raises:
+            DeclarationError: `span-not-positive`.
+        """
+        return replace(self, rest=_positive(span, "A training cannot rest for", "resting"))
 
 
 def breach(*monitors: Monitor) -> Retrain:
@@ -102,8 +106,24 @@ def breach(*monitors: Monitor) -> Retrain:
 
 
 def every(span: timedelta) -> Retrain:
-    """Train anew when what was last learned from is this much older than now."""
-    return Retrain((Every(span),))
+    """Train anew when what was last learned from is this much older than now, and something came after it.
+
+    Raises:
+        DeclarationError: `span-not-positive`.
+    """
+    return Retrain((Every(_positive(span, "A model cannot be trained every", "every")),))
+
+
+def _positive(span: timedelta, what: str, verb: str) -> timedelta:
+    if span <= timedelta():
+        raise DeclarationError(
+            "span-not-positive",
+            f"{what} {span}.",
+            where=place.here(),
+            why="It would begin anew without end.",
+            next=f"Give a span above zero: {verb}(days(7)).",
+        )
+    return span
 
 
 def new_rows(rows: int) -> Retrain:

@@ -27,6 +27,7 @@ class Observed(Said, frozen=True, kw_only=True, tag="watch.observed"):
 
     Attributes:
         monitor: its name; of a source that is watched for freshness, or of the volume, a name of our own.
+        before: the state that was written last, "" at first: so one fact alone tells news from a point of a curve.
         version: the version that answered.
         estimate: what was measured; None where nothing could be.
         low, high: its 95 % interval.
@@ -36,6 +37,7 @@ class Observed(Said, frozen=True, kw_only=True, tag="watch.observed"):
 
     monitor: str
     state: State
+    before: State | Literal[""] = ""
     version: str = ""
     estimate: float | None = None
     low: float | None = None
@@ -97,6 +99,10 @@ def observed(monitor: str, version: str, verdict: Verdict) -> Observed:
     )
 
 
-def worth_writing(before: Row | None, said: Observed, moment: datetime) -> bool:
-    """Whether it says something new, or the last point of its curve is a day old."""
-    return before is None or before.last.state != said.state or moment - before.at >= REPEATED
+def worth_writing(before: Row | None, said: Observed, moment: datetime) -> Observed | None:
+    """What is written of it: all of it with the state before, if that was another or is a day old; None otherwise."""
+    if before is None:
+        return said
+    if before.last.state == said.state and moment - before.at < REPEATED:
+        return None
+    return msgspec.structs.replace(said, before=before.last.state)

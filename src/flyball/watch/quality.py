@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import numpy as np
 import polars as pl
 
 from flyball._kernel import conditions
 from flyball._kernel.clock import EPOCH
-from flyball._kernel.conditions import Condition, Measurement, Metric
+from flyball._kernel.conditions import Condition, Measurement, Metric, Outcome, Verdict
 from flyball._kernel.errors import DeclarationError
 from flyball._kernel.place import Place
 from flyball.learn import gates, metrics
@@ -40,6 +40,11 @@ EXACT = 20_000
 """Attempts up to which the ranks of a latency are exact; beyond, the normal approximation errs by less than a rank."""
 Z = 1.959964
 TAIL = 0.01
+GRACE = timedelta(minutes=1)
+"""For servers to follow a route: they look ten times a second, and compile a version in a second or two."""
+COVERED = 0.9
+FEW = 20
+"""Questions below which nothing is said about how many of them were computed."""
 
 _COUNTED = (conditions.error_rate.name, conditions.p99_latency.name)
 
@@ -78,6 +83,30 @@ def measure(
     if champion is None:
         return None, gates.FIRST
     return _quality(name, rows, live.frame(champion, begin, now, now).filter(pl.col("role").is_in(OWN)))
+
+
+def coverage(live: Live, version: str, start: datetime, now: datetime) -> Verdict:
+    """Whether a candidate computed the questions of its stage: the guard that every rollout has.
+
+    One that its breaker took out, or that no server can compile, makes no further attempt: no faults, no latency, and no proof
+    of anything. Shadows that are dropped under load are missing too, so only less than half is a failure.
+
+    Args:
+        start: when it entered the stage; servers have `GRACE` from then on to follow.
+    """
+    asked, computed = live.covered(version, min(start + GRACE, now), now)
+    condition = f"computed >= {COVERED:g} of the questions"
+    if asked < FEW:
+        return Verdict(condition=condition, outcome=Outcome.PASS, measurement=None, threshold=COVERED)
+    low, high = wilson(computed, asked)
+    outcome = Outcome.FAIL if high < COVERED / 2 else Outcome.PASS if high >= COVERED else Outcome.INCONCLUSIVE
+    return Verdict(
+        condition=condition,
+        outcome=outcome,
+        measurement=Measurement(estimate=computed / asked, low=low, high=high, n=asked),
+        threshold=COVERED,
+        reason="" if outcome is Outcome.PASS else "taken out by its breaker, dropped, or no server can compute it",
+    )
 
 
 def check_guards(release: Release, model: Model) -> None:

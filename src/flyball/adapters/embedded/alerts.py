@@ -41,6 +41,10 @@ _LONGEST: Final = 256 * 1024
 """Bytes from the end of the log in which its last whole line is found; a line has a few thousand."""
 
 
+_ANSWER: Final = 16 * 1024
+"""Bytes of an answer that are read at most, interim answers included."""
+
+
 class _Position(msgspec.Struct, frozen=True):
     seq: int
 
@@ -198,17 +202,15 @@ class WebhookAlerts:
         with closing(self._connected(end)) as connection:
             connection.settimeout(_left(end))
             connection.sendall(head.encode() + body)
-            line = b""
-            while b"\r\n" not in line and len(line) < 1024:
+            answer, status = b"", None
+            while status is None:
                 connection.settimeout(_left(end))  # anew each time: whoever sends a byte a second gains nothing
                 more = connection.recv(64)
-                if not more:
-                    break
-                line += more
-        version, _, rest = line.partition(b" ")
-        if not version.startswith(b"HTTP/1.") or not rest[:3].isdigit():
-            raise ValueError("no HTTP")
-        return int(rest[:3])
+                answer += more or b"\r\n\r\n"
+                status = _status(answer)
+                if status is None and (not more or len(answer) > _ANSWER):
+                    raise ValueError("no HTTP")
+        return status
 
     def _connected(self, end: float) -> socket.socket:
         """A connection to one of the addresses that were judged; by TLS, to who can prove the host's name."""
@@ -280,6 +282,19 @@ class WebhookAlerts:
             os.replace(temporary, self._path)
         except OSError as error:
             raise _unwritable(self._path, error) from error
+
+
+def _status(answer: bytes) -> int | None:
+    """The status of the final answer, None before it has come: interim ones (RFC 9110 15.2) have a head each, 101 ends HTTP."""
+    while b"\r\n" in answer:
+        version, _, rest = answer.partition(b" ")
+        if not version.startswith(b"HTTP/1.") or not rest[:3].isdigit():
+            raise ValueError("no HTTP")
+        status = int(rest[:3])
+        if status // 100 != 1 or status == 101:
+            return status
+        _, _, answer = answer.partition(b"\r\n\r\n")
+    return None
 
 
 def forbidden(address: Address, allow: Sequence[Network] = ()) -> str:

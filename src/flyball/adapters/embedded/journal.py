@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 
 from flyball._kernel import facts, ids
@@ -98,14 +98,16 @@ class SqliteJournal:
                 with self._reading(segment) as found:
                     yield from found.read(last)
 
-    def recover(self) -> list[Recovery]:
+    def recover(self, accounted: Collection[str] = ()) -> list[Recovery]:
         """The account of every segment that is over."""
-        processes = {segment.process for segment in self._segments()}
+        processes = {segment.process for segment in self._segments() if str(segment) not in accounted}
         living = {process for process in processes if lives(self._place / f"{process}.lock")}
         # Listed anew: of a process that is gone, only what is found after that is final.
         known = [segment for segment in self._segments() if segment.process in processes]
         accounts = []
         for segment, end in journal.ends(known):
+            if str(segment) in accounted:
+                continue
             with self._reading(segment) as found:
                 if found.closed or segment.process not in living:
                     accounts.append(found.account(end))

@@ -26,7 +26,9 @@ from flyball.serve import journal
 from flyball.serve.journal import Answer, Entry, Header, Recovery, Segment, Span
 
 SUFFIX: Final = ".sqlite"
-_COLUMNS: Final = "seq, id, asked, model, version, epoch, role, within_tolerance, key, output, latency_us, via, failed, body"
+_COLUMNS: Final = (
+    "seq, id, asked, model, version, epoch, role, within_tolerance, key, output, latency_us, via, failed, body"
+)
 _WIDTH: Final = _COLUMNS.count(",") + 1
 _AT_ONCE: Final = 100
 """Answers in one INSERT: each size up to this is a statement of its own that stays prepared, and so is `_MANY`."""

@@ -35,10 +35,10 @@ _SCHEMA: Final = (
     "CREATE INDEX outcomes_of_a_key ON outcomes (model, key, seq) WHERE prediction = ''",
 )
 _LAST_OF_PREDICTION: Final = (
-    "SELECT value FROM outcomes WHERE prediction <> '' AND prediction = ? ORDER BY seq DESC LIMIT 1"
+    "SELECT value, settled FROM outcomes WHERE prediction <> '' AND prediction = ? ORDER BY seq DESC LIMIT 1"
 )
 _LAST_OF_KEY: Final = (
-    "SELECT value FROM outcomes WHERE prediction = '' AND model = ? AND key = ? ORDER BY seq DESC LIMIT 1"
+    "SELECT value, settled FROM outcomes WHERE prediction = '' AND model = ? AND key = ? ORDER BY seq DESC LIMIT 1"
 )
 _INSERT: Final = """INSERT INTO outcomes (received, by, model, prediction, key, value, settled)
     VALUES (?, ?, ?, ?, ?, ?, ?)"""
@@ -210,8 +210,9 @@ def _take(connection: sqlite3.Connection, new: New) -> Taken:
         last = connection.execute(_LAST_OF_PREDICTION, (new.prediction,)).fetchone()
     else:
         last = connection.execute(_LAST_OF_KEY, (new.model, new.key)).fetchone()
-    how = outcomes.taken(last, new.value)
+    how = outcomes.taken(None if last is None else (last[0], from_micros(last[1])), new)
     if how != "repeated":
         said = (new.by, new.model, new.prediction, new.key, new.value)
-        connection.execute(_INSERT, (micros(new.received), *said, micros(new.settled)))
+        settled = new.settled if new.settled is not None else new.received
+        connection.execute(_INSERT, (micros(new.received), *said, micros(settled)))
     return how

@@ -19,19 +19,25 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import polars as pl
 
-from flyball._kernel.errors import DataError, DeclarationError
+from flyball._kernel.errors import AdapterError, DataError, DeclarationError
 from flyball.adapters.embedded import records
+from flyball.adapters.embedded.clock import SystemClock
 from flyball.data.source import LINE, TEXT, File, Reading, Source
 
 _PACKED = (".gz", ".zst", ".zip")
 _CSV, _JSON_LINES = (".csv",), (".jsonl", ".ndjson")
 _PARQUET, _ARROW = (".parquet",), (".arrow", ".ipc", ".feather")
 _UNREADABLE = (OSError, EOFError, ValueError, zlib.error, zipfile.BadZipFile, pl.exceptions.PolarsError)
+
+_COARSE = 2.0
+"""Seconds: more than any file system's clock is coarse."""
+_CLOCK = SystemClock()
+"""Says how old a file is: in real time, also while a rehearsal steps the time of the app."""
 
 
 class FileReader:
@@ -43,6 +49,7 @@ class FileReader:
 
     def __init__(self, spool: Path | None = None) -> None:
         self._spool = spool
+        self._digests: dict[Path, tuple[tuple[int, ...], str]] = {}
 
     def files(self, source: Source) -> tuple[File, ...]:
         """The files that match now, by name; see `source.Reader`."""
@@ -60,7 +67,30 @@ class FileReader:
             )
         for name in names:
             _format(source, name)
-        return tuple(_file(folder, name) for name in names)
+        return tuple(File(name.replace(os.sep, "/"), *self._content(source, folder / name)) for name in names)
+
+    def _content(self, source: Source, path: Path) -> tuple[str, int]:
+        """The digest and the size of a file; one that was not touched since the last look is not read again."""
+        try:
+            found = path.stat()
+            stamp = (found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino)
+            known = self._digests.get(path)
+            if known is not None and known[0] == stamp:
+                return known[1], found.st_size
+            # Times are coarse: a file may be written twice at what looks like one moment, so a young one is not believed.
+            settled = _CLOCK.now().timestamp() - max(found.st_mtime, found.st_ctime) > _COARSE
+            digest = _digest(path)
+        except OSError as problem:
+            raise AdapterError(
+                "file-unopenable",
+                f"{path.name} matched {source.pattern!r}, and cannot be opened: {problem.strerror}",
+                where=source.place,
+                why="It was moved or deleted a moment ago, or this user may not read it.",
+                next="Leave files of a source where they are; then run `flyball plan` again.",
+            ) from problem
+        if settled:
+            self._digests[path] = stamp, digest
+        return digest, found.st_size
 
     @contextmanager
     def open(self, source: Source, file: File) -> Iterator[Reading]:
@@ -78,7 +108,10 @@ class FileReader:
                     next="Replace the file, then run `flyball apply` again.",
                 ) from problem
             yield reading
-            if not path.is_file() or _file(path.parent, path.name).digest != file.digest:
+            digest = ""
+            with suppress(OSError):  # it is gone
+                digest = _digest(path)
+            if digest != file.digest:
                 raise DataError(
                     "file-changed",
                     f"{file.name} changed while it was read.",
@@ -161,7 +194,6 @@ def _installs(package: str) -> str:
     return package
 
 
-def _file(folder: Path, name: str) -> File:
-    with (folder / name).open("rb") as content:
-        digest = hashlib.file_digest(content, "sha256").hexdigest()
-        return File(name.replace(os.sep, "/"), digest, os.fstat(content.fileno()).st_size)
+def _digest(path: Path) -> str:
+    with path.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()

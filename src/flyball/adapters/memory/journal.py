@@ -6,7 +6,7 @@ Many recorders may share one journal. `image()` is what a crash at this moment w
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 import msgspec
 
@@ -100,9 +100,10 @@ class MemoryJournal:
             for seq in range(max(segment.first, cursor.get(segment.process, 0) + 1), kept.last + 1):
                 yield kept.entry(seq)
 
-    def recover(self) -> list[Recovery]:
+    def recover(self, accounted: Collection[str] = ()) -> list[Recovery]:
         """The account of every segment that is over."""
-        over = ((self._kept[segment], end) for segment, end in journal.ends(list(self._kept)))
+        ends = journal.ends(list(self._kept))
+        over = ((self._kept[segment], end) for segment, end in ends if str(segment) not in accounted)
         return [kept.account(end) for kept, end in over if kept.closed or kept.segment.process not in self._living]
 
     def image(self) -> MemoryJournal:

@@ -48,9 +48,10 @@ class MemoryOutcomes:
 
     def _take(self, new: New) -> Taken:
         rows = self._of.get(new.target, [])
-        how = outcomes.taken((rows[-1].value,) if rows else None, new.value)
+        how = outcomes.taken((rows[-1].value, rows[-1].settled) if rows else None, new)
         if how != "repeated":
-            row = Posted(seq=len(self._rows) + 1, **msgspec.structs.asdict(new))
+            settled = new.settled if new.settled is not None else new.received
+            row = Posted(seq=len(self._rows) + 1, **{**msgspec.structs.asdict(new), "settled": settled})
             self._rows.append(row)
             self._of[new.target].append(row)
         return how
