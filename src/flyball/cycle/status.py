@@ -6,7 +6,7 @@ is said: silence must not be taken for health.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 import msgspec
@@ -151,7 +151,7 @@ def status(session: Session, looked: Looked | None = None) -> Status:
         transactions=head.tx,
         head=head.hash,
         tables=_tables([said for source in session.app.sources for said in gather.ingested(session, source.name)]),
-        models=[_model(session, name, posted.get(name, _NOTHING)) for name in session.models],
+        models=[_model(session, name, _posted(session, posted, name)) for name in session.models],
         sources=_monitors(session, ""),
         journal=JournalStatus(
             recorded=sum(a.recorded for a in accounts) + _recorded_since(session, accounts),
@@ -196,6 +196,18 @@ def _table(name: str, batches: list[Ingested]) -> Table:
         duplicates=sum(said.duplicates for said in batches),
         corrections=sum(said.corrections for said in batches),
         by_rule=rules,
+    )
+
+
+def _posted(session: Session, posted: Mapping[str, Counts], name: str) -> Counts:
+    """The outcomes of a model; those that name a prediction do not say whose, and count where there is only one."""
+    own, unsaid = posted.get(name, _NOTHING), posted.get("", _NOTHING)
+    if len(session.models) > 1:
+        return own
+    return Counts(
+        targets=own.targets + unsaid.targets,
+        void=own.void + unsaid.void,
+        corrections=own.corrections + unsaid.corrections,
     )
 
 
