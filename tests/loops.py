@@ -112,8 +112,9 @@ def declared(
     )
 
 
+GUARDS = [fb.error_rate <= 0.5, roc_auc.live(over=days(1)) >= 0.4]
 APP = declared(
-    release=Release(*STAGES, abort_unless=[fb.error_rate <= 0.5, roc_auc.live(over=days(1)) >= 0.4], patience=days(1)),
+    release=Release(*STAGES, abort_unless=GUARDS, patience=hours(36)),
     retrain=(fb.breach(QUALITY) | fb.every(days(4))).resting(days(2)),
 )
 
@@ -279,9 +280,9 @@ def _without_seq(row: Any) -> dict[str, Any]:
 class Process:
     """Server and loop in one: knows nothing but what lies in its world."""
 
-    def __init__(self, world: World, app: App = APP, fuse: Fuse | None = None) -> None:
+    def __init__(self, world: World, app: App = APP, fuse: Fuse | None = None, holder: str = "one") -> None:
         self.world, self.fuse = world, fuse or Fuse()
-        self.session = world.session(app, self.fuse)
+        self.session = world.session(app, self.fuse, holder)
         self.watch, self.worker, self.router = Watch(self.session), Here(self.session), Router(world.clock)
         self._recorder: Recorder | None = None
         self._route: Route | None = None
@@ -359,7 +360,8 @@ class Event:
     kind: str
     row: Any = None
 
-    def happen(self, process: Process) -> None:
+    def happen(self, process: Process, *, again: bool = False) -> None:
+        """Do it; `again`: another process may have done some of it."""
         process.world.to(self.at)
         match self.kind:
             case "begin":
@@ -368,7 +370,7 @@ class Event:
                 process.world.frames["orders-2.csv"] = BELATED
             case "look":
                 process.look()
-            case "ask" if not answered(process.world, self.row):
+            case "ask" if not (again and answered(process.world, self.row)):
                 process.ask(self.row)
             case "post":
                 process.post(self.row)
@@ -379,21 +381,13 @@ class Event:
 
 
 def _pushes(session: Session) -> None:
+    """A person looks first whether it is done already."""
     if rollout.now(session.facts, "till", "till").champion != "till-4":
         operate.promote(session, "till-4", by="ada", reason="the world has changed", override=True, at_once=True)
 
 
-def _takes_back(session: Session) -> None:
-    if rollout.now(session.facts, "till", "till").champion == "till-4":
-        operate.roll_back(session, "till", by="ada", reason="it did not help")
-
-
-def ada() -> list[Event]:
-    """What a person does, who looks first whether it is done already."""
-    return [
-        Event(START + timedelta(days=11, hours=5), "do", _pushes),
-        Event(START + timedelta(days=11, hours=8), "do", _takes_back),
-    ]
+PUSH = START + timedelta(days=10, hours=5)
+PAUSES = START + timedelta(days=1), START + timedelta(days=1, hours=5)
 
 
 def story(every: timedelta = timedelta(hours=3), until: float = LENGTH) -> list[Event]:
@@ -406,7 +400,9 @@ def story(every: timedelta = timedelta(hours=3), until: float = LENGTH) -> list[
         *(Event(row["placed"], "ask", row) for row in rows),
         *(Event(row["settled"], "post", row) for row in rows),
         Event(LATE, "arrive"),
-        *ada(),
+        Event(PUSH, "do", _pushes),
+        Event(PAUSES[0], "do", lambda session: operate.pause(session, "till", by="ada", reason="lunch")),
+        Event(PAUSES[1], "do", lambda session: operate.resume(session, "till", by="ada")),
     ]
     order = {"post": 0, "arrive": 1, "do": 2, "look": 3, "ask": 4}
     return [Event(START, "begin"), *sorted((e for e in events if e.at <= end), key=lambda e: (e.at, order[e.kind]))]
@@ -435,7 +431,11 @@ def state(world: World) -> Rollout:
 
 
 def content(world: World) -> dict[str, Any]:
-    """What was decided, when, and what lies there. Left out is what a lost shadow moves: measured numbers of live traffic."""
+    """What was decided, when, and what lies there.
+
+    Left out is what a lost shadow moves: measured numbers of live traffic, which also stand in the reason why a version is
+    held, and so in a cause of `release`.
+    """
     log, session = facts_of(world), world.session()
     now = state(world)
     versions = version.versions(log, "till", "till")

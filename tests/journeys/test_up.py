@@ -33,7 +33,7 @@ from flyball.serve import auth
 
 DEADLINE = 120.0
 MEMORY_MB = 1500
-LEASE = "shop/loop"
+LEASE = "corner_shop/loop"
 
 QUESTION = {
     "order_id": "new-1",
@@ -222,14 +222,14 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
         patch.chdir(folder)
         patch.setenv("FLYBALL_KEY", str(folder / "key" / "signing.pem"))
         patch.delenv("FLYBALL_TOKEN", raising=False)
-        assert cli.call(["new", "shop"]) == 0
-        app = folder / "shop" / "app.py"
+        assert cli.call(["new", "corner_shop"]) == 0
+        app = folder / "corner_shop" / "app.py"
         edit(app, "    gates=[", RELEASE)
         edit(app, "    return LGBMClassifier(", HUNGRY)
         edit(app, "import dataframely as dy\n", "import dataframely as dy\nimport numpy as np\n")
         receiver = Receiver()
         patch.setenv("FLYBALL_WEBHOOK", receiver.url)
-        found = Shop(folder / "shop", receiver)
+        found = Shop(folder / "corner_shop", receiver)
         try:
             yield found
         finally:
@@ -248,7 +248,7 @@ def run(shop: Shop, capfd: pytest.CaptureFixture[str]) -> Callable[..., Any]:
     """Run a verb on the project; returns what `--json` says, or the text of the error."""
 
     def verb(name: str, *arguments: str, fails: int = 0) -> Any:
-        for module in [n for n in sys.modules if n == "shop" or n.startswith("shop.")]:
+        for module in [n for n in sys.modules if n == "corner_shop" or n.startswith("corner_shop.")]:
             del sys.modules[module]
         capfd.readouterr()
         code = cli.call([name, str(shop.folder), *arguments, "--json"])
@@ -288,7 +288,7 @@ def test_alerts_are_in_the_log_and_at_the_webhook(shop: Shop) -> None:
     promoted = shop.alert("release.promoted")
     until(lambda: promoted["seq"] in [a["seq"] for _, a in shop.receiver.posted], "the promotion at the webhook")
     keys = [key for key, _ in shop.receiver.posted]
-    assert keys == [f"shop/{a['seq']}" for _, a in shop.receiver.posted]
+    assert keys == [f"corner_shop/{a['seq']}" for _, a in shop.receiver.posted]
     logged = {a["seq"]: a for a in shop.alerts()}
     assert [a for _, a in shop.receiver.posted] == [logged[a["seq"]] for _, a in shop.receiver.posted]
     assert [a["seq"] for _, a in shop.receiver.posted] == sorted(logged)[: len(keys)], "what found it busy came again"

@@ -1,8 +1,9 @@
 """Promise 7, for the loop: whatever crashes, at whatever write, the loop ends where it would have ended.
 
 Two weeks of a small app (`tests.loops`: ingest, trainings, a rollout that succeeds, one that falls, one that a person pushes
-and takes back) are lived through in memory; every place that a process writes to may end it, before or after that write. What
-follows is a new process on the same stores; whoever got no answer asks again, a person who sees it undone does it again.
+and the loop takes back) are lived through in memory; every place that a process writes to may end it, before or after that
+write. What follows is a new process on the same stores; whoever got no answer asks again, a person who sees it undone does it
+again.
 
 A crash after one write leaves what a crash before the next one leaves, so both are attacked as one, and the last write of a
 moment on its own. Of artifacts in a row the first stands for all: nobody refers to them before the fact that follows.
@@ -11,6 +12,7 @@ Torn writes are the adapters' own: see the other promises on SQLite, Delta and f
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections import Counter
 from dataclasses import dataclass
@@ -64,7 +66,7 @@ def follow(world: World, event: Event, fuse: Fuse) -> bool:
     try:
         event.happen(Process(world, fuse=fuse))
     except Crash:
-        event.happen(Process(world.after_a_crash()))
+        event.happen(Process(world.after_a_crash()), again=True)
     return fuse.dead
 
 
@@ -75,9 +77,8 @@ def differing(found: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
 def test_the_life_has_what_is_attacked(life: Life) -> None:
     kinds = [kind.removeprefix("release.") for kind in life.trace]
     assert kinds == [
-        *("promoted", "started", "advanced", "promoted"),
-        *("started", "aborted"),
-        *("promoted", "rolled_back"),
+        *("promoted", "paused", "resumed", "started", "advanced", "promoted"),
+        *("started", "aborted", "promoted", "rolled_back"),
     ]
     assert [decision for _, decision, _ in life.end["versions"]] == ["release"] * 3 + ["held"] * 2
     assert len(life.end["ingested"]) == 3 and life.end["pin"][0] == {"Order": 2}
@@ -100,7 +101,7 @@ def test_a_crash_at_any_write_ends_in_the_same_state(life: Life) -> None:
         points = [n for n, name in enumerate(names) if (name, names[n - 1] if n else "") != ("blobs.put",) * 2]
         if "blobs.put" in names:
             trainings += 1
-            points = points if trainings == 2 else points[trainings % 3 :: 6]
+            points = points[1::2] if trainings == 2 else points[trainings::9]
         for at, after in [*((n, False) for n in points), (len(names) - 1, True)]:
             world = moment.before.copy()
             assert follow(world, moment.event, Fuse(at, after=after)), f"{moment}: write {at} of {len(names)}"
@@ -111,20 +112,19 @@ def test_a_crash_at_any_write_ends_in_the_same_state(life: Life) -> None:
     assert attacked["facts.append"] > 25, attacked
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_a_life_of_crashes_ends_in_the_same_state(life: Life, seed: int) -> None:
+def test_a_life_of_crashes_ends_in_the_same_state(life: Life) -> None:
     """One process after the other, each of which ends after some dozens of writes, also twice at one moment."""
-    draw = random.Random(seed)
+    draw = random.Random(7)
 
     def fuse() -> Fuse:
         return Fuse(draw.randrange(0, 90), after=draw.random() < 0.5)
 
     world = World()
-    process, crashes = Process(world, fuse=fuse()), Counter[str]()
+    process, crashes = Process(world, fuse=Fuse(20)), Counter[str]()
     for event in loops.story():
-        while True:
+        for attempt in itertools.count():
             try:
-                event.happen(process)
+                event.happen(process, again=attempt > 0)
             except Crash:
                 crashes[event.kind] += 1
                 process = Process(world.after_a_crash(), fuse=fuse())

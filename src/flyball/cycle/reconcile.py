@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Protocol
 
 import msgspec
@@ -21,7 +22,7 @@ from flyball._kernel.facts import Fact, Said
 from flyball.cycle import account, apply, artifacts, causes, gather, pipeline, retrain, steps
 from flyball.cycle.apply import ModelApplied
 from flyball.cycle.pipeline import Work
-from flyball.cycle.retrain import Retrained
+from flyball.cycle.retrain import Retrained, Retraining
 from flyball.cycle.session import TAKEN, Event, Session, Tell, held, silent
 from flyball.cycle.steps import Failed, Planned
 from flyball.cycle.watching import Watch
@@ -162,29 +163,43 @@ def _collect(session: Session, worker: Worker, say: Say) -> None:
         say("work", f"the work failed: {ended.failed}; whoever answers keeps answering")
         _note_failure(session, ended.failed)
     came = {each.model: each for each in ended.models}
-    for model, row in list(retrain.unfinished(session)):
-        found = came.get(model.name)
-        if row.until == ended.until and (found is not None or ended.failed):
-            decision = found.decision if found is not None else ""
-            against = _against(found.verdicts) if found is not None else ""
-            said = Retrained(until=row.until, decision=decision, failed=ended.failed, reason=against)
-            session.facts.append([Fact(session.app.name, model.name, said)])
-            name = found.version if found is not None else model.name
-            say("train", f"{name}: {decision or 'failed, ' + ended.failed}" + (f", {against}" if against else ""))
+
+    def over() -> list[Fact]:
+        return [
+            Fact(session.app.name, model.name, _retrained(row.until, ended, came.get(model.name)))
+            for model, row in retrain.unfinished(session)
+            if row.until == ended.until and (model.name in came or ended.failed)
+        ]
+
+    for fact in rollout.decided(session.facts, over):
+        found, said = came.get(fact.model), fact.said
+        name = found.version if found is not None else fact.model
+        if isinstance(said, Retrained):
+            told = said.decision or f"failed, {said.failed}"
+            say("train", f"{name}: {told}" + (f", {said.reason}" if said.reason else ""))
+
+
+def _retrained(until: datetime, ended: Ended, found: ModelApplied | None) -> Retrained:
+    """What came of a training."""
+    decision, against = (found.decision, _against(found.verdicts)) if found is not None else ("", "")
+    return Retrained(until=until, decision=decision, failed=ended.failed, reason=against)
 
 
 def _note_failure(session: Session, code: str) -> None:
     """Write down of what is next what a worker that died could not: it is told, and not tried again before its rest."""
-    files = gather.pending(session)
-    if files:
-        next_ = [("", "ingest", files[0].file.name)]
-    else:
-        next_ = [
-            (model.name, todo.step, todo.key) for model in session.app.models for todo in _todo(session, model)[:1]
+
+    def failures() -> list[Fact]:
+        files = gather.pending(session)
+        next_ = [("", "ingest", files[0].file.name)] if files else []
+        if not files:
+            next_ = [(m.name, todo.step, todo.key) for m in session.app.models for todo in _todo(session, m)[:1]]
+        return [
+            Fact(session.app.name, model, Failed(step=step, key=key, code=code))
+            for model, step, key in next_
+            if not _failed_lately(session, model, step, key)
         ]
-    for model, step, key in next_:
-        if not _failed_lately(session, model, step, key):
-            session.facts.append([Fact(session.app.name, model, Failed(step=step, key=key, code=code))])
+
+    rollout.decided(session.facts, failures)
 
 
 def _todo(session: Session, model: Model) -> list[Planned]:
@@ -235,10 +250,13 @@ def _followed(session: Session, model: Model, move: Move) -> Move:
 
 def _write(session: Session, model: str, said: Sequence[Observed]) -> None:
     """Write down what is new of these monitors."""
-    before, now = observed.rows(session.facts, session.app.name, model), session.clock.now()
-    new = [each for one in said if (each := observed.worth_writing(before.get(one.monitor), one, now)) is not None]
-    if new:
-        session.facts.append([Fact(session.app.name, model, each) for each in new])
+
+    def new() -> list[Fact]:
+        before, now = observed.rows(session.facts, session.app.name, model), session.clock.now()
+        found = (observed.worth_writing(before.get(one.monitor), one, now) for one in said)
+        return [Fact(session.app.name, model, each) for each in found if each is not None]
+
+    rollout.decided(session.facts, new)
 
 
 def _work(session: Session, watch: Watch, worker: Worker, say: Say) -> None:
@@ -252,15 +270,19 @@ def _work(session: Session, watch: Watch, worker: Worker, say: Say) -> None:
         return
     _follow(session, watch)
     for model in session.app.models:
-        due = retrain.due(session, model)
-        if due.until is None:
-            continue
-        fact = retrain.begin(session, model, due)
-        if fact is not None:
-            session.facts.append([fact])
-            say("train", f"{model.name} is trained anew: {due.why}")
-        worker.begin(due.until, model.name)
-        return
+        for fact in rollout.decided(session.facts, partial(_begun, session, model)):
+            if isinstance(fact.said, Retraining):
+                say("train", f"{model.name} is trained anew: {fact.said.reason}")
+        row = retrain.last(session, model)
+        if row is not None and row.ended is None:
+            worker.begin(row.until, model.name)
+            return
+
+
+def _begun(session: Session, model: Model) -> list[Fact]:
+    """The decision to train, where one is due that was not written down yet."""
+    fact = retrain.begin(session, model, retrain.due(session, model))
+    return [fact] if fact is not None else []
 
 
 def _follow(session: Session, watch: Watch) -> None:

@@ -260,18 +260,27 @@ def history(log: Facts, app: str, model: str) -> list[tuple[datetime, Said]]:
 def record(log: Facts, app: str, model: str, choose: Callable[[Rollout], Sequence[Said]]) -> list[Said]:
     """Write down what `choose` makes of the present state, as one transaction; nothing if it chooses nothing.
 
-    Where something else was recorded in between, the state is read and the choice is made again.
+    Raises:
+        StateError: what `choose` raises; `moved-on`, as `decided`.
+    """
+    return [f.said for f in decided(log, lambda: [Fact(app, model, said) for said in choose(now(log, app, model))])]
+
+
+def decided(log: Facts, choose: Callable[[], Sequence[Fact]]) -> list[Fact]:
+    """Write down what `choose` makes of what is recorded, as one transaction; nothing if it chooses nothing.
+
+    Where something else was recorded in between, it chooses again: so two that look at the same never both write it down.
 
     Raises:
         StateError: what `choose` raises; `moved-on` when others never stop recording.
     """
     for attempt in range(ATTEMPTS):
         head = log.head()
-        chosen = list(choose(now(log, app, model)))
+        chosen = list(choose())
         if not chosen:
             return []
         try:
-            log.append([Fact(app, model, said) for said in chosen], expect=head.tx)
+            log.append(chosen, expect=head.tx)
         except StateError as problem:
             if problem.code != "moved-on" or attempt + 1 == ATTEMPTS:
                 raise
