@@ -206,7 +206,7 @@ class Machine(RuleBasedStateMachine):
             self.log.verify()
 
 
-Machine.TestCase.settings = settings(max_examples=120, stateful_step_count=30, deadline=None)
+Machine.TestCase.settings = settings(max_examples=120, stateful_step_count=50, deadline=None)
 TestRolloutMachine = Machine.TestCase
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 
 import flyball as fb
 from flyball import average_precision, days, hours, roc_auc
-from flyball._kernel import ids
+from flyball._kernel import facts, ids
 from flyball._kernel.clock import micros
 from flyball._kernel.conditions import Measurement, Outcome, Verdict
 from flyball._kernel.facts import Fact, Said
@@ -183,3 +184,18 @@ def test_a_candidate_that_stopped_computing_fails_however_well_it_began() -> Non
     assert stopped.outcome is Outcome.FAIL and stopped.measurement is not None and stopped.measurement.estimate == 0
     few = quality.coverage(live, "m-2", NOW + timedelta(minutes=585), NOW + timedelta(minutes=600))
     assert few.outcome is Outcome.PASS, "a dozen questions prove nothing"
+
+
+def test_what_is_remembered_is_the_same_however_often_it_was_stored() -> None:
+    """A state that is read back between two facts forgets the same fallen versions as one that is folded in one go."""
+    at_once, stored = Rollout(), Rollout()
+    for n in range(1, 60):
+        for said in (
+            Started(version=f"m-{n}", stages=SHADOW, epoch=2 * n - 1, reason="x"),
+            Aborted(version=f"m-{n}", epoch=2 * n, reason="x", holds=n % 2 == 0),
+        ):
+            at_once = rollout.after(at_once, said, NOW)
+            stored = msgspec.json.decode(facts.encode(rollout.after(stored, said, NOW)), type=Rollout)
+    assert at_once == stored
+    assert len(stored.held) == len(stored.given_up) == rollout.REMEMBERED
+    assert "m-58" in stored.held and "m-59" in stored.given_up

@@ -189,7 +189,8 @@ def after(now: Rollout, said: Said, at: datetime) -> Rollout:
                 past = tuple(v for v in now.past if v != said.version)
                 change |= {"held": _with(now.held, said.version, said.reason), "past": past}
             else:
-                change |= {"given_up": dict([*now.given_up.items(), (said.version, said.epoch)][-REMEMBERED:])}
+                given_up = sorted({**now.given_up, said.version: said.epoch}.items(), key=lambda each: each[1])
+                change |= {"given_up": dict(given_up[-REMEMBERED:])}
         case RolledBack():
             change = {"champion": said.to, "since": at, "past": tuple(v for v in now.past if v != said.to)}
             change |= _ALONE | {"epoch": said.epoch, "term": now.term + 1, "promoted": None}
@@ -221,7 +222,9 @@ def _promoted(now: Rollout, said: Promoted, at: datetime) -> dict[str, Any]:
 
 
 def _with(held: dict[str, str], version: str, reason: str) -> dict[str, str]:
-    return dict([*_without(held, version).items(), (version, reason)][-REMEMBERED:])
+    # By the number in their names: a dictionary that was stored is read back in the order of its keys.
+    latest = sorted({**held, version: reason}.items(), key=lambda each: (len(each[0]), each[0]))[-REMEMBERED:]
+    return dict(latest)
 
 
 def _without(held: dict[str, str], version: str) -> dict[str, str]:
