@@ -68,7 +68,8 @@ class Machine(RuleBasedStateMachine):
     def follow(self, before: Rollout, said: Said) -> None:
         match said:
             case Promoted():
-                if said.by != rollout.LOOP and before.champion:
+                by = before.by if said.by == rollout.LOOP and said.version == before.candidate else said.by
+                if by != rollout.LOOP and before.champion:
                     self.fallen.add(before.champion)
                 self.champions.append(said.version)
                 self.fallen.discard(said.version)

@@ -212,11 +212,15 @@ _ALONE = {"candidate": "", "by": "", "stages": (), "stage": 0, "started": None, 
 
 
 def _promoted(now: Rollout, said: Promoted, at: datetime) -> dict[str, Any]:
-    """A person who makes another version answer does not want the one before to come back by itself; the loop may."""
+    """A person who makes another version answer does not want the one before to come back by itself; the loop may.
+
+    Whoever sent a candidate wants it, also where the loop took its last step.
+    """
+    by = now.by if said.by == LOOP and said.version == now.candidate else said.by
     past = tuple(v for v in (*now.past, now.champion) if v and v != said.version)[-REMEMBERED:]
     held = _without(now.held, said.version)
-    if said.by != LOOP and now.champion:
-        held = _with(held, now.champion, f"gave way to {said.version}: {said.reason} ({said.by})")
+    if by != LOOP and now.champion:
+        held = _with(held, now.champion, f"gave way to {said.version}: {said.reason} ({by})")
     change = {"champion": said.version, "since": at, "promoted": at, "past": past, "held": held}
     return change | _ALONE | {"epoch": said.epoch, "term": now.term + 1}
 
