@@ -20,14 +20,14 @@ from flyball.adapters.embedded.sources import FileReader
 from flyball.adapters.memory.sources import MemoryReader
 from flyball.checks.sources import ReaderSuite, Reported
 from flyball.data import source
-from flyball.data.source import LINE, TEXT, Reader, Source
+from flyball.data.source import LINE, TEXT, Files, Reader, Source
 
 READER = FileReader()
 
 
 def declare(folder: Path, pattern: str, package: str | None = None) -> Source:
     """A source as an app file in `folder` would declare it."""
-    return Source(pattern, pattern, package, lambda raw: raw, Reported, place=Place(str(folder / "app.py"), 1))
+    return Source(pattern, Files(pattern, package), lambda raw: raw, Reported, place=Place(str(folder / "app.py"), 1))
 
 
 def read(path: Path) -> tuple[pl.DataFrame, list[tuple[int, str]]]:

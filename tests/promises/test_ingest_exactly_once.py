@@ -32,7 +32,7 @@ from flyball.adapters.memory.sources import MemoryReader
 from flyball.adapters.memory.tables import MemoryTables
 from flyball.data import contract, dataset, ingest, quarantine
 from flyball.data.contract import Contract
-from flyball.data.source import Reader, Source
+from flyball.data.source import Files, Reader, Source
 from flyball.data.tables import Head, Tables
 
 START = datetime(2013, 1, 1, tzinfo=UTC)
@@ -45,7 +45,7 @@ class Flight(Contract):
     distance = dy.Int32(min=1)
 
 
-SOURCE = Source("x.Flight", "*.csv", None, lambda raw: raw, Flight, place=Place(__file__, 1))
+SOURCE = Source("x.Flight", Files("*.csv"), lambda raw: raw, Flight, place=Place(__file__, 1))
 
 
 def frame(*rows: tuple[str, int, int]) -> pl.DataFrame:
@@ -262,7 +262,7 @@ def write_files(folder: Path, files: int) -> Source:
     for n in range(files):
         rows = [f"{n}-{k},2013-01-01T{k % 24:02}:00:00Z,{k - 5}" for k in range(200)]
         (folder / f"{n:02}.csv").write_text("\n".join(["flight,scheduled,distance", *rows, "ragged"]) + "\n")
-    return Source("x.Flight", "*.csv", None, lambda raw: raw, Flight, place=Place(str(folder / "app.py"), 1))
+    return Source("x.Flight", Files("*.csv"), lambda raw: raw, Flight, place=Place(str(folder / "app.py"), 1))
 
 
 def test_a_killed_process_leaves_nothing_twice_and_nothing_out(tmp_path: Path) -> None:

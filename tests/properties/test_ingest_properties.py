@@ -23,7 +23,7 @@ from flyball.adapters.memory.tables import MemoryTables
 from flyball.data import contract, dataset, ingest, quarantine, source
 from flyball.data.contract import Contract
 from flyball.data.ingest import Ingested
-from flyball.data.source import LINE, TEXT, Reading, Source
+from flyball.data.source import LINE, TEXT, Files, Reading, Source
 from flyball.data.tables import BATCH, KNOWN
 
 START = datetime(2013, 1, 1, tzinfo=UTC)
@@ -77,7 +77,7 @@ def good_rows(draw: st.DrawFn) -> list[dict[str, str]]:
 
 
 def declare(folder: Path) -> Source:
-    return Source("x.Flight", "x.csv", None, lambda raw: raw, Flight, place=Place(str(folder / "app.py"), 1))
+    return Source("x.Flight", Files("x.csv"), lambda raw: raw, Flight, place=Place(str(folder / "app.py"), 1))
 
 
 def ingested(folder: Path, tables: MemoryTables) -> ingest.Result:

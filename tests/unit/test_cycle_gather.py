@@ -31,7 +31,7 @@ from flyball.cycle import gather, steps
 from flyball.cycle.gather import SourceComplete
 from flyball.cycle.session import Session
 from flyball.data import contract, dataset, ingest
-from flyball.data.source import Source
+from flyball.data.source import Files, Source
 from flyball.release import rollout, version
 from flyball.serve.auth import Keys
 
@@ -75,7 +75,7 @@ class World:
         self.tables = MemoryTables()
 
     def session(self, files: Mapping[str, pl.DataFrame], prepare: Prepare = as_it_is) -> Session:
-        source = Source("flights.Flight", "*.csv", None, prepare, Flight, place=Place(__file__, 1))
+        source = Source("flights.Flight", Files("*.csv"), prepare, Flight, place=Place(__file__, 1))
         clock = self.clock
         return Session(
             app=App(

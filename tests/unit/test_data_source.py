@@ -45,15 +45,15 @@ def test_what_a_source_means_makes_it_another() -> None:
         source.files("flights.csv", prepare=lambda raw: raw, yields=Flight),
         source.files("flights.csv", prepare=prepare, yields=Flight, package="p"),
         source.files("flights.csv", prepare=prepare, yields=Flight, fresh_within=timedelta(1)),
-        replace(one, nulls=("",)),
+        replace(one, at=source.Files("flights.csv", nulls=("",))),
     ]
     assert one not in others
 
 
 def test_a_source_holds_no_path_of_this_machine() -> None:
     compared = replace(source.files("data/flights.csv", prepare=prepare, yields=Flight, package="p"), prepare=len)
-    texts = [getattr(compared, name) for name in ("name", "pattern", "package", "nulls")]
-    assert texts == ["flights.Flight", "data/flights.csv", "p", ("", "NA")]
+    assert compared.name == "flights.Flight"
+    assert compared.at == source.Files("data/flights.csv", "p", ("", "NA"))
 
 
 @pytest.mark.parametrize(

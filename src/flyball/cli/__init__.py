@@ -19,6 +19,8 @@ from typer.exceptions import Abort, TyperException
 from flyball._kernel.errors import FlyballError
 from flyball.cli import (
     apply,
+    contract,
+    data,
     evaluate,
     loop,
     new,
@@ -65,6 +67,8 @@ app = typer.Typer(
 )
 for _name, _verb in VERBS.items():
     app.command(_name)(_verb)
+app.add_typer(data.app, name="data")
+app.add_typer(contract.app, name="contract")
 
 
 def main() -> None:

@@ -27,7 +27,7 @@ def of_sources(sources: Sequence[Source], tables: Sequence[type[Contract]]) -> d
 
 def recipe(source: Source) -> str:
     """What turns a source's files into rows."""
-    return fingerprint.of(source.prepare, source.contract, source.nulls)
+    return fingerprint.of(source.prepare, source.contract, *source.at.recipe)
 
 
 def of_question(model: Model) -> object:

@@ -77,8 +77,10 @@ def pending(session: Session) -> list[Pending]:
     found: list[Pending] = []
     for source in session.app.sources:
         recipe = causes.recipe(source)
-        names = {said.file for said in ingested(session, source.name)}
-        for file in session.reader.files(source):
+        past = ingested(session, source.name)
+        names = {said.file for said in past}
+        last = max(past, key=lambda said: said.batch, default=None)
+        for file in session.reader.files(source, last.file if last else None):
             position = ingest.position(source, file, recipe)
             if session.facts.get(INGESTED.name, f"{session.app.name}//{position}") is None:
                 found.append(Pending(source, file, recipe, _why(session, source, file, names)))

@@ -1,16 +1,16 @@
-"""Where rows come from: a file or a glob, the function that prepares its rows, and the contract that they must keep.
+"""Where rows come from, the function that prepares them, and the contract that they must keep.
 
-A **source** is a declaration and touches nothing: the folder that it is relative to (that of the app file, or of an
-installed package) is found by the reader, on the machine where it runs, so a source means the same everywhere.
-A **file** is one content of one path, told by its SHA-256. A **reading** is that file as rows of cells, lazily, with the
-lines that are no rows kept apart as raw text.
+A **source** is a declaration and touches nothing: what it is `at` (files, a query, a Delta table, ...) is a value, and the
+reader of that kind finds it on the machine where it runs, so a source means the same everywhere.
+A **file** is what is read at once and told by its digest: one content of one path, one slice of a query, one frame. A
+**reading** is that file as rows of cells, lazily, with the lines that are no rows kept apart as raw text.
 
 Refused: guessing. Text formats yield text cells; what type a cell has is said by the contract, once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -36,28 +36,57 @@ NULLS = ("", "NA")
 Preparation = Callable[[pl.LazyFrame], pl.LazyFrame]
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Files, and what they must become.
+@dataclass(frozen=True)
+class At:
+    """Where the rows of a source lie. One frozen subclass a kind, and one `Reader` that knows it."""
+
+    @property
+    def recipe(self) -> tuple[object, ...]:
+        """What of it decides which rows the same bytes become; the recipe of a file counts it in."""
+        return ()
+
+
+@dataclass(frozen=True)
+class Files(At):
+    """Files that match.
 
     Attributes:
-        name: the file's stem and the contract, such as `flights.Flight`; unique within an app.
         pattern: a path or glob, relative to the app file or to the package.
         package: an installed distribution's import package that carries the files.
+        nulls: the cells of a CSV file that mean null.
+    """
+
+    pattern: str
+    package: str | None = None
+    nulls: tuple[str, ...] = NULLS
+
+    @property
+    def recipe(self) -> tuple[object, ...]:
+        """How cells are read."""
+        return (self.nulls,)
+
+    def __str__(self) -> str:
+        return self.pattern
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Rows, and what they must become.
+
+    Attributes:
+        name: such as `flights.Flight`; unique within an app.
+        at: where the rows lie.
         prepare: raw rows in, rows of the contract out.
         contract: what the prepared rows must keep.
         fresh_within: the source is stale when its newest event is older than this.
-        nulls: the cells of a CSV file that mean null.
         place: the line of the declaration; never compared.
     """
 
     name: str
-    pattern: str
-    package: str | None
+    at: At
     prepare: Preparation
     contract: type[Contract]
     fresh_within: timedelta | None = None
-    nulls: tuple[str, ...] = NULLS
     place: Place = field(compare=False, default=Place("", 0))
 
 
@@ -92,8 +121,12 @@ class Reading:
 class Reader(Protocol):
     """Finds and opens the files of a source."""
 
-    def files(self, source: Source) -> tuple[File, ...]:
-        """The files that match now, by name.
+    def files(self, source: Source, since: str | None = None) -> tuple[File, ...]:
+        """The files that there are now, in the order in which they are to be ingested.
+
+        Args:
+            since: the name of the file of this source that was ingested last; a reader of slices goes on after it, a reader
+                of files that lie side by side has no need of it.
 
         Raises:
             DeclarationError: `package-not-installed`, `source-of-unknown-format`.
@@ -107,6 +140,37 @@ class Reader(Protocol):
         Raises:
             DataError: `file-unreadable`; `file-changed` when it is no longer the file that was found.
         """
+
+
+class Readers:
+    """A `Reader` of every kind of source that it was given one for.
+
+    Args:
+        kinds: what a source is `at` -> the reader that knows it.
+    """
+
+    def __init__(self, kinds: Mapping[type[At], Reader]) -> None:
+        self._kinds = kinds
+
+    def files(self, source: Source, since: str | None = None) -> tuple[File, ...]:
+        """The files that there are now; see `Reader`."""
+        return self._of(source).files(source, since)
+
+    def open(self, source: Source, file: File) -> AbstractContextManager[Reading]:
+        """One of them, as rows; see `Reader`."""
+        return self._of(source).open(source, file)
+
+    def _of(self, source: Source) -> Reader:
+        found = self._kinds.get(type(source.at))
+        if found is None:
+            raise DeclarationError(
+                "source-without-reader",
+                f"Nothing here reads {type(source.at).__name__}, which the source {source.name!r} is at.",
+                where=source.place,
+                why=f"There are readers of {', '.join(sorted(k.__name__ for k in self._kinds))}.",
+                next="Name its reader in the placement: fb.Placement(readers={...}).",
+            )
+        return found
 
 
 def files(
@@ -152,8 +216,7 @@ def files(
     stem = path_or_glob.replace("\\", "/").rsplit("/", 1)[-1].split(".", 1)[0]
     return Source(
         name=name or f"{stem}.{contract.spec(yields).name}",
-        pattern=path_or_glob,
-        package=package,
+        at=Files(path_or_glob, package),
         prepare=prepare,
         contract=yields,
         fresh_within=fresh_within,

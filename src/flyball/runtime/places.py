@@ -40,6 +40,7 @@ from flyball.adapters.memory.tables import MemoryTables
 from flyball.app import App
 from flyball.cycle import account, gather, retrain, steps
 from flyball.cycle.session import Session
+from flyball.data.source import Files, Readers
 from flyball.release import rollout, version
 from flyball.serve.auth import Keys
 from flyball.watch import observed
@@ -106,7 +107,7 @@ def open(app: App, placement: Placement) -> Session:  # noqa: A001 - fb.open, as
         signer=signer,
         tables=DeltaTables(home / "tables"),
         online=SqlOnline(home / "online.sqlite"),
-        reader=FileReader(),
+        reader=_readers(),
         routes=FileRoutes(home / "route.json"),
         journals=lambda settings: SqliteJournal(home / "journal", clock, settings),
         outcomes=SqliteOutcomes(home / "outcomes.sqlite"),
@@ -144,6 +145,11 @@ def _nothing_yet(app: App, home: Path, clock: Clock) -> Session:
     return _in_memory(app, home, clock, MemorySigner())
 
 
+def _readers() -> Readers:
+    """One reader a kind of source."""
+    return Readers({Files: FileReader()})
+
+
 def rehearsal(app: App, placement: Placement, start: datetime, seed: int) -> tuple[Session, VirtualClock]:
     """An app's places in memory, on a virtual clock whose durations are drawn from `seed`; nothing on disk is touched."""
     clock = VirtualClock(start, drawn(seed))
@@ -163,7 +169,7 @@ def _in_memory(app: App, home: Path, clock: Clock, signer: MemorySigner) -> Sess
         signer=signer,
         tables=MemoryTables(),
         online=MemoryOnline(),
-        reader=FileReader(),
+        reader=_readers(),
         routes=MemoryRoutes(),
         journals=lambda _: journal,
         outcomes=MemoryOutcomes(),

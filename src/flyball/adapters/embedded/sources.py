@@ -27,7 +27,7 @@ import polars as pl
 from flyball._kernel.errors import AdapterError, DataError, DeclarationError
 from flyball.adapters.embedded import records
 from flyball.adapters.embedded.clock import SystemClock
-from flyball.data.source import LINE, TEXT, File, Reading, Source
+from flyball.data.source import LINE, TEXT, File, Files, Reading, Source
 
 _PACKED = (".gz", ".zst", ".zip")
 _CSV, _JSON_LINES = (".csv",), (".jsonl", ".ndjson")
@@ -51,16 +51,18 @@ class FileReader:
         self._spool = spool
         self._digests: dict[Path, tuple[tuple[int, ...], str]] = {}
 
-    def files(self, source: Source) -> tuple[File, ...]:
+    def files(self, source: Source, since: str | None = None) -> tuple[File, ...]:
         """The files that match now, by name; see `source.Reader`."""
         folder = _folder(source)
-        exact = (folder / source.pattern).is_file()
-        found = [source.pattern] if exact else sorted(glob.glob(source.pattern, root_dir=folder, recursive=True))
+        exact = (folder / _at(source).pattern).is_file()
+        found = (
+            [_at(source).pattern] if exact else sorted(glob.glob(_at(source).pattern, root_dir=folder, recursive=True))
+        )
         names = [name for name in found if (folder / name).is_file()]
         if not names:
             raise DataError(
                 "source-without-files",
-                f"No file matches {source.pattern!r}.",
+                f"No file matches {_at(source).pattern!r}.",
                 where=source.place,
                 why=f"It was looked for in {folder}.",
                 next="Put the file there, or mend the path; then run `flyball plan` again.",
@@ -83,7 +85,7 @@ class FileReader:
         except OSError as problem:
             raise AdapterError(
                 "file-unopenable",
-                f"{path.name} matched {source.pattern!r}, and cannot be opened: {problem.strerror}",
+                f"{path.name} matched {_at(source).pattern!r}, and cannot be opened: {problem.strerror}",
                 where=source.place,
                 why="It was moved or deleted a moment ago, or this user may not read it.",
                 next="Leave files of a source where they are; then run `flyball plan` again.",
@@ -130,7 +132,7 @@ def _read(source: Source, path: Path, spool: Path) -> Reading:
         return Reading(rows, pl.LazyFrame(schema={LINE: pl.Int64, TEXT: pl.String}))
     plain = _unpacked(path, spool / "unpacked") if path.suffix.lower() in _PACKED else path
     if kind in _CSV:
-        return records.read_csv(plain, source.nulls, spool)
+        return records.read_csv(plain, _at(source).nulls, spool)
     return records.read_json_lines(plain, spool)
 
 
@@ -168,19 +170,25 @@ def _format(source: Source, name: str) -> str:
     )
 
 
+def _at(source: Source) -> Files:
+    assert isinstance(source.at, Files)  # noqa: S101 - `Readers` hands each kind to its reader
+    return source.at
+
+
 def _folder(source: Source) -> Path:
     """What the pattern is relative to: the app file's folder, or that of a package, which is not imported."""
-    if source.package is None:
+    package = _at(source).package
+    if package is None:
         return Path(source.place.file).resolve().parent
-    spec = importlib.util.find_spec(source.package)
+    spec = importlib.util.find_spec(package)
     places = list(spec.submodule_search_locations or ()) if spec is not None else []
     if not places:
         raise DeclarationError(
             "package-not-installed",
-            f"The package {source.package} is not installed.",
+            f"The package {package} is not installed.",
             where=source.place,
             why=f"The source {source.name} reads its files.",
-            next=f"pip install '{_installs(source.package)}'",
+            next=f"pip install '{_installs(package)}'",
         )
     return Path(places[0])
 

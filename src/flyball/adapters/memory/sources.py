@@ -27,13 +27,13 @@ class MemoryReader:
         self._frames = frames
         self._ragged = ragged or {}
 
-    def files(self, source: Source) -> tuple[File, ...]:
+    def files(self, source: Source, since: str | None = None) -> tuple[File, ...]:
         """The files that match now, by name; see `source.Reader`."""
-        names = sorted(name for name in self._frames if fnmatch.fnmatchcase(name, source.pattern))
+        names = sorted(name for name in self._frames if fnmatch.fnmatchcase(name, str(source.at)))
         if not names:
             raise DataError(
                 "source-without-files",
-                f"No file matches {source.pattern!r}.",
+                f"No file matches {str(source.at)!r}.",
                 where=source.place,
                 why=f"There are: {', '.join(self._frames) or 'none'}.",
                 next="Put a frame under that name.",
