@@ -180,7 +180,7 @@ class Fuse:
 WRITES = {
     "facts": ("append",),
     "blobs": ("put",),
-    "tables": ("append", "drop_after"),
+    "tables": ("append", "delete"),
     "online": ("commit", "keep"),
     "routes": ("publish",),
     "lease": ("acquire", "release"),

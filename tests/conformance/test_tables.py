@@ -12,6 +12,7 @@ import pytest
 from deltalake import DeltaTable
 
 from flyball._kernel.errors import AdapterError, Bug
+from flyball.adapters.embedded import delta_files
 from flyball.adapters.embedded.tables import DeltaTables
 from flyball.adapters.memory.tables import MemoryTables
 from flyball.checks.tables import ROWS, SCHEMA, TablesSuite, append, scan
@@ -139,7 +140,7 @@ def test_a_broken_checkpoint_is_a_plain_error(delta: DeltaTables, tmp_path: Path
 
 
 def test_a_lost_file_is_a_plain_error(delta: DeltaTables, tmp_path: Path) -> None:
-    next((tmp_path / "Flight").glob("*.parquet")).unlink()
+    next((tmp_path / "Flight").rglob("*.parquet")).unlink()
     with pytest.raises(AdapterError, match="is missing"):
         scan(delta, 2)
 
@@ -158,3 +159,32 @@ def test_what_a_crash_left_of_the_first_write_is_no_table(delta: DeltaTables, tm
     assert scan(delta, 2).is_empty()
     append(delta, ROWS, 1)
     assert scan(delta, 2).height == 2
+
+
+def test_compaction_leaves_no_byte_of_what_was_deleted(delta: DeltaTables, tmp_path: Path) -> None:
+    """Neither in Parquet files, nor in the statistics and entries of the log; nor what was staged in vain."""
+    secret = pl.DataFrame({"key": ["N14228-secret", "zz"], "value": [123456789012345, 2]})
+    append(delta, secret, 3, {"file-3": 3})
+    delta.stage("Flight", secret.lazy(), 4)
+    delta.delete("Flight", pl.col("key") == "N14228-secret", SCHEMA, 3, expect=delta.head("Flight"))
+    delta.compact("Flight")
+    files = [file for file in tmp_path.rglob("*") if file.is_file()]
+    for file in files:
+        assert b"N14228" not in file.read_bytes()
+        if file.suffix == ".parquet":
+            assert "N14228" not in str(pl.read_parquet(file).to_dicts())
+    assert len([file for file in files if "_delta_log" not in str(file)]) == 1
+    assert [delta.position("Flight", f"file-{n}") for n in (1, 2, 3)] == [1, 2, 3]
+    assert scan(delta, 9).height == 5
+    assert delta.compact("Flight").files_after == 1
+
+
+def test_of_a_large_table_only_the_touched_file_is_written_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delta_files, "_ROWS", 100)
+    tables = DeltaTables(tmp_path)
+    append(tables, pl.DataFrame({"key": [f"k{n}" for n in range(1000)], "value": range(1000)}), 1)
+    deleted = tables.delete("Flight", pl.col("value") == 555, SCHEMA, 1, expect=tables.head("Flight"))
+    assert (deleted.rows, deleted.files) == (1, 1)
+    assert sorted(scan(tables, 1)["value"]) == [n for n in range(1000) if n != 555]

@@ -44,7 +44,7 @@ WRITES = {
     lease.SqlLease: ["acquire", "release"],
     online.SqlOnline: ["commit"],
     routes.FileRoutes: ["publish"],
-    tables.DeltaTables: ["append", "drop_after"],
+    tables.DeltaTables: ["append", "delete"],
 }
 written = []
 

@@ -33,7 +33,7 @@ from flyball.adapters.memory.tables import MemoryTables
 from flyball.data import contract, dataset, ingest, quarantine
 from flyball.data.contract import Contract
 from flyball.data.source import Files, Reader, Source
-from flyball.data.tables import Head, Tables
+from flyball.data.tables import Compacted, Deleted, Head, Staged, Tables
 
 START = datetime(2013, 1, 1, tzinfo=UTC)
 ASIDE = quarantine.table("Flight")
@@ -82,13 +82,21 @@ class Attacked(Tables):
     def head(self, table: str) -> Head:
         return self._step("head", lambda: self._tables.head(table))
 
-    def append(
-        self, table: str, frame: pl.DataFrame, batch: int, positions: Mapping[str, int], *, expect: Head
-    ) -> None:
-        self._step("append", lambda: self._tables.append(table, frame, batch, positions, expect=expect))
+    def stage(self, table: str, rows: pl.LazyFrame, batch: int) -> Staged:
+        return self._step("stage", lambda: self._tables.stage(table, rows, batch))
 
-    def drop_after(self, table: str, batch: int, *, expect: Head) -> None:
-        self._step("drop_after", lambda: self._tables.drop_after(table, batch, expect=expect))
+    def append(
+        self, table: str, rows: pl.DataFrame | Staged, batch: int, positions: Mapping[str, int], *, expect: Head
+    ) -> None:
+        self._step("append", lambda: self._tables.append(table, rows, batch, positions, expect=expect))
+
+    def delete(
+        self, table: str, rows: pl.Expr, schema: Mapping[str, pl.DataType], batch: int, *, expect: Head
+    ) -> Deleted:
+        return self._step("delete", lambda: self._tables.delete(table, rows, schema, batch, expect=expect))
+
+    def compact(self, table: str) -> Compacted:
+        return self._step("compact", lambda: self._tables.compact(table))
 
     def position(self, table: str, key: str) -> int | None:
         return self._step("position", lambda: self._tables.position(table, key))
@@ -102,7 +110,7 @@ def crash_at(write: int, after: bool = True) -> Callable[[int, str, bool], None]
     writes = count()
 
     def attack(_step: int, name: str, is_after: bool) -> None:
-        if name in ("append", "drop_after") and is_after == after and next(writes) == write:
+        if name in ("stage", "append", "delete") and is_after == after and next(writes) == write:
             raise Crash
 
     return attack

@@ -249,7 +249,7 @@ def test_a_batch_without_its_account_is_said() -> None:
     home.put("a.csv", ("A", 20, 5, None, None))
     home.ingest("a.csv")
     aside = quarantine.table("Flight")
-    home.tables.drop_after(aside, 0, expect=home.tables.head(aside))
+    home.tables.delete(aside, pl.col("_batch") > 0, quarantine.SCHEMA, 0, expect=home.tables.head(aside))
     with pytest.raises(StateError) as refused:
         home.ingest("a.csv")
     assert refused.value.code == "batch-without-account"

@@ -143,7 +143,7 @@ class TablesSuite:
         """Their rows are gone, the last batch is the one before, and the next takes their number."""
         for batch in (1, 2, 3):
             append(tables, ROWS, batch)
-        tables.drop_after("Flight", 1, expect=tables.head("Flight"))
+        tables.delete("Flight", pl.col(BATCH) > 1, SCHEMA, 1, expect=tables.head("Flight"))
         assert tables.head("Flight").batch == 1
         assert scan(tables, 9).rows() == [("a", 1, 1), ("b", 2, 1)]
         append(tables, ROWS.head(1), 2)
@@ -153,7 +153,7 @@ class TablesSuite:
         """There is nothing to delete, and still something to say."""
         append(tables, ROWS, 1)
         append(tables, ROWS.clear(), 2)
-        tables.drop_after("Flight", 1, expect=tables.head("Flight"))
+        tables.delete("Flight", pl.col(BATCH) > 1, SCHEMA, 1, expect=tables.head("Flight"))
         assert tables.head("Flight").batch == 1
         assert scan(tables, 9).height == 2
 
@@ -163,8 +163,55 @@ class TablesSuite:
         old = tables.head("Flight")
         append(tables, ROWS, 2)
         with pytest.raises(RetryableError):
-            tables.drop_after("Flight", 0, expect=old)
+            tables.delete("Flight", pl.col(BATCH) > 0, SCHEMA, 0, expect=old)
         assert scan(tables, 9).height == 4
+
+    def test_what_is_staged_is_seen_when_it_is_appended(self, tables: Tables) -> None:
+        """Not before; under the batch that it was staged for; and a stale append of it changes nothing."""
+        append(tables, ROWS, 1)
+        old = tables.head("Flight")
+        staged = tables.stage("Flight", ROWS.lazy().filter(pl.col("value") > 1), 2)
+        assert (staged.rows, dict(staged.types)) == (1, dict(ROWS.schema))
+        assert (tables.head("Flight"), scan(tables, 9).height) == (old, 2)
+        append(tables, ROWS.clear(), 1)
+        with pytest.raises(RetryableError):
+            tables.append("Flight", staged, 2, {}, expect=old)
+        tables.append("Flight", staged, 2, {"file": 2}, expect=tables.head("Flight"))
+        assert scan(tables, 9).rows() == [("a", 1, 1), ("b", 2, 1), ("b", 2, 2)]
+
+    def test_rows_are_deleted_from_every_batch(self, tables: Tables) -> None:
+        """Those that are meant, by any expression; null means no; head, positions and other rows stay."""
+        for batch in (1, 2):
+            append(tables, ROWS, batch, {f"file {batch}": batch})
+        append(tables, ROWS.tail(1).with_columns(value=pl.lit(None, dtype=pl.Int64), more=pl.lit("x")), 3)
+        schema = {**SCHEMA, "more": pl.String()}
+        deleted = tables.delete("Flight", pl.col("value") == 1, schema, 3, expect=tables.head("Flight"))
+        assert (deleted.rows, deleted.files) == (2, 2)
+        assert scan(tables, 9).sort(BATCH).rows() == [("b", 2, 1), ("b", 2, 2), ("b", None, 3)]
+        assert tables.delete("Flight", pl.col("more") == "x", schema, 3, expect=tables.head("Flight")).rows == 1
+        assert tables.head("Flight").batch == 3
+        assert tables.position("Flight", "file 2") == 2
+        nothing = tables.delete("Flight", pl.col("value") == 7, SCHEMA, 3, expect=tables.head("Flight"))
+        assert (nothing.rows, nothing.files, nothing.rewritten) == (0, 0, 0)
+
+    def test_compaction_changes_nothing_that_can_be_read(self, tables: Tables) -> None:
+        """Rows, batches, positions and types are as they were; staged rows that nobody appended may be gone."""
+        for batch in range(1, 6):
+            append(tables, ROWS, batch, {f"file {batch}": batch})
+        append(tables, ROWS.with_columns(more=pl.lit(1.5)), 6)
+        tables.stage("Flight", ROWS.lazy(), 7)
+        tables.delete("Flight", pl.col("value") == 1, SCHEMA, 6, expect=tables.head("Flight"))
+        before = [scan(tables, batch) for batch in range(7)]
+        compacted = tables.compact("Flight")
+        assert compacted.files_after == 1 < compacted.files_before
+        for batch, rows in enumerate(before):
+            assert_frame_equal(scan(tables, batch), rows)
+        assert tables.head("Flight").batch == 6
+        assert [tables.position("Flight", f"file {batch}") for batch in range(1, 6)] == [1, 2, 3, 4, 5]
+        assert tables.scan("Flight", 6, {"more": pl.Float64()}).collect()["more"].to_list().count(1.5) == 1
+        append(tables, ROWS, 7)
+        assert scan(tables, 9).height == 8
+        assert tables.compact("Other").files_after == 0
 
     def test_a_new_column_is_null_before(self, tables: Tables) -> None:
         """And a column that is no longer written is null after."""

@@ -160,7 +160,7 @@ def _settle(tables: Tables, spec: Spec) -> tuple[Head, Head]:
         return head, aside
     nothing = _observed(pl.DataFrame(schema=spec.dtypes), spec, None)
     tables.append(spec.name, nothing, head.batch, {}, expect=head)
-    tables.drop_after(aside_name, head.batch, expect=aside)
+    tables.delete(aside_name, pl.col(BATCH) > head.batch, quarantine.SCHEMA, head.batch, expect=aside)
     return _settle(tables, spec)  # anew: another writer may have come and crashed by now
 
 

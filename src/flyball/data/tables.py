@@ -4,6 +4,8 @@ A **batch** is what one file of one source brought: committed whole, or not at a
 committed with a batch, in the same transaction: it is what makes ingest happen exactly once. A **head** is the state that
 a writer decided upon; a writer whose head is no longer the table's is refused, and decides anew.
 
+Rows that are many are **staged** first: they lie where they will stay, and nobody sees them until they are appended.
+
 A version of a table is logical, (table, batch <= n), so an adapter may compact and vacuum as it likes.
 """
 
@@ -13,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
 import polars as pl
 
 BATCH = "_batch"
@@ -38,6 +41,38 @@ class Head:
 ABSENT = Head(0, -1)
 
 
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """Rows of one batch that are written, and not yet part of the table.
+
+    Attributes:
+        rows: how many.
+        types: the columns that they have.
+        parts: the adapter's own.
+    """
+
+    rows: int
+    types: Mapping[str, pl.DataType]
+    parts: tuple[object, ...]
+
+
+class Deleted(msgspec.Struct, frozen=True, kw_only=True):
+    """What a deletion did: rows that are gone, files that held them, and bytes written anew for the rows beside them."""
+
+    rows: int
+    files: int
+    rewritten: int
+
+
+class Compacted(msgspec.Struct, frozen=True, kw_only=True):
+    """What a compaction did: files of the table before and after, and the bytes on disk, old ones and the log included."""
+
+    files_before: int
+    files_after: int
+    bytes_before: int
+    bytes_after: int
+
+
 class Tables(Protocol):
     """Named append-only tables."""
 
@@ -48,28 +83,54 @@ class Tables(Protocol):
             AdapterError: `table-unreadable`.
         """
 
-    def append(
-        self, table: str, frame: pl.DataFrame, batch: int, positions: Mapping[str, int], *, expect: Head
-    ) -> None:
-        """Commit `frame` (which has no `_batch` column; it is added) and `positions` in one transaction.
+    def stage(self, table: str, rows: pl.LazyFrame, batch: int) -> Staged:
+        """Write the rows of a batch-to-be (which have no `_batch` column; it is added), streaming; nobody sees them yet.
 
-        The last batch of the table is then `batch`, also when `frame` has no rows. New columns are added to the table;
+        What is staged and never appended is gone with the next `compact`.
+
+        Raises:
+            AdapterError: `type-not-storable`, `table-not-written`. What `rows` itself raises passes through.
+        """
+
+    def append(
+        self, table: str, rows: pl.DataFrame | Staged, batch: int, positions: Mapping[str, int], *, expect: Head
+    ) -> None:
+        """Commit `rows` (staged, or a frame, which is staged at once) and `positions` in one transaction.
+
+        The last batch of the table is then `batch`, also when there are no rows. New columns are added to the table;
         earlier rows have null there.
 
         Args:
             table: an identifier.
-            frame: the rows.
+            rows: staged for this very batch, or a frame without a `_batch` column.
             batch: at least `expect.batch`.
             positions: key -> number, beside those that the table already has.
             expect: the head that the caller decided upon.
 
         Raises:
             RetryableError: `concurrent-ingest`, when the table has moved on since `expect`; nothing is written.
-            StateError: `table-of-other-types`, when a column of `frame` has another type in the table.
+            StateError: `table-of-other-types`, when a column has another type in the table.
         """
 
-    def drop_after(self, table: str, batch: int, *, expect: Head) -> None:
-        """Delete the rows of later batches; the last batch is then `batch`. Raises as `append` does."""
+    def delete(
+        self, table: str, rows: pl.Expr, schema: Mapping[str, pl.DataType], batch: int, *, expect: Head
+    ) -> Deleted:
+        """Delete, of all batches, the rows for which `rows` is true; the last batch is then `batch`. Raises as `append` does.
+
+        Only files that hold such rows are written anew. The bytes of the deleted rows are gone after `compact`.
+
+        Args:
+            rows: a row-wise expression over the columns of `schema`.
+            schema: columns and types, as for `scan`.
+        """
+
+    def compact(self, table: str) -> Compacted:
+        """Join small files, and remove from the place what no row of the table needs: old files, what was staged in vain, old
+        log entries. Batches, positions and rows stay. Whoever still reads an older state of the table may fail.
+
+        Raises:
+            RetryableError: `concurrent-ingest`.
+        """
 
     def position(self, table: str, key: str) -> int | None:
         """The number that was committed under `key`, or None."""

@@ -9,18 +9,18 @@ Delta has fewer types than Polars: a column is stored as its nearest type that l
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import polars as pl
-from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 from polars._typing import PolarsDataType
 
 from flyball._kernel.errors import AdapterError, Bug, RetryableError, StateError
-from flyball.data.tables import ABSENT, BATCH, Head
+from flyball.adapters.embedded import delta_files
+from flyball.adapters.embedded.delta_files import Part
+from flyball.data.tables import ABSENT, BATCH, Compacted, Deleted, Head, Staged
 
 _LAST = "flyball/batch"
 """The app id of the txn action whose version is the table's last batch."""
@@ -56,41 +56,73 @@ class DeltaTables:
         delta = self._delta(table)
         return ABSENT if delta is None else Head(delta.transaction_version(_LAST) or 0, delta.version())
 
-    def append(
-        self, table: str, frame: pl.DataFrame, batch: int, positions: Mapping[str, int], *, expect: Head
-    ) -> None:
-        """Commit `frame` and `positions` in one transaction; see `tables.Tables`."""
-        delta = self._delta(table, expect)
-        if delta is not None:
-            _same_types(table, _types(delta), {name: stored(dtype) for name, dtype in frame.schema.items()})
-        # System columns first: Delta keeps the statistics that prune files for the first 32 columns alone.
-        rows = frame.select(pl.lit(batch, dtype=pl.Int64).alias(BATCH), pl.all().exclude(BATCH))
-        rows = rows.with_columns(_storing(name, dtype) for name, dtype in rows.schema.items())
-        commit = _commit({_LAST: batch, **positions})
+    def stage(self, table: str, rows: pl.LazyFrame, batch: int) -> Staged:
+        """Write the rows of a batch-to-be beside the table; see `tables.Tables`."""
+        types = dict(rows.collect_schema())
+        kept = rows.select(pl.lit(batch, dtype=pl.Int64).alias(BATCH), *(_storing(n, t) for n, t in types.items()))
         try:
-            if delta is None:
-                self._path(table).mkdir(parents=True, exist_ok=True)
-                write_deltalake(self._path(table), rows, mode="error", commit_properties=commit)
-            else:
-                write_deltalake(delta, rows, mode="append", schema_mode="merge", commit_properties=commit)
+            parts = delta_files.write(self._path(table), kept, batch)
+        except OSError as problem:
+            raise self._not_written(table, problem) from problem
+        return Staged(sum(part.rows for part in parts), types, tuple(parts))
+
+    def append(
+        self, table: str, rows: pl.DataFrame | Staged, batch: int, positions: Mapping[str, int], *, expect: Head
+    ) -> None:
+        """Commit `rows` and `positions` in one transaction; see `tables.Tables`."""
+        delta = self._delta(table, expect)
+        types = rows.schema if isinstance(rows, pl.DataFrame) else rows.types
+        kept = {BATCH: pl.Int64(), **{name: stored(dtype) for name, dtype in types.items()}}
+        if delta is not None:
+            _same_types(table, _types(delta), kept)
+        staged = rows if isinstance(rows, Staged) else self.stage(table, rows.lazy(), batch)
+        parts = [part for part in staged.parts if isinstance(part, Part)]
+        try:
+            delta_files.commit(self._path(table), delta, kept, parts, {_LAST: batch, **positions})
         except (DeltaError, OSError) as problem:
             raise self._refused(table, expect, problem) from problem
-        _to_disk(self._path(table), expect.version + 1)
 
-    def drop_after(self, table: str, batch: int, *, expect: Head) -> None:
-        """Delete the rows of later batches; see `tables.Tables`."""
+    def delete(
+        self, table: str, rows: pl.Expr, schema: Mapping[str, pl.DataType], batch: int, *, expect: Head
+    ) -> Deleted:
+        """Write anew the files that hold such rows, without them; see `tables.Tables`."""
         delta = self._delta(table, expect)
         if delta is None:
-            return
+            return Deleted(rows=0, files=0, rewritten=0)
+        chosen, path = rows.fill_null(value=False), self._path(table)
+        types = _types(delta)
+        gone, old, new = 0, [], []
+        for file in delta_files.live(delta):
+            loaded = _loaded(pl.scan_parquet(path / file, glob=False), types, schema)
+            hits = loaded.select(chosen.sum()).collect(engine="streaming").item()
+            if hits:
+                # Masked by position: the file keeps its columns as they lie, those that nobody declares any more included.
+                mask = loaded.select(chosen.alias("chosen")).collect(engine="streaming")["chosen"]
+                new += delta_files.write(path, pl.scan_parquet(path / file, glob=False).filter(~mask), None)
+                old.append(file)
+                gone += hits
         try:
-            delta.delete(f"{BATCH} > {int(batch)}", commit_properties=_commit({_LAST: batch}))
+            delta_files.commit(path, delta, types, new, {_LAST: batch}, old)
         except (DeltaError, OSError) as problem:
             raise self._refused(table, expect, problem) from problem
-        if delta.version() == expect.version:  # Delta commits nothing when no row matched
-            empty = self.scan(table, 0, _types(delta)).drop(BATCH).collect()
-            self.append(table, empty, batch, {}, expect=expect)
-        else:
-            _to_disk(self._path(table), delta.version())
+        return Deleted(rows=gone, files=len(old), rewritten=sum(part.size for part in new))
+
+    def compact(self, table: str) -> Compacted:
+        """Join small files, then vacuum files and log; see `tables.Tables`."""
+        delta, path = self._delta(table), self._path(table)
+        if delta is None:
+            return Compacted(files_before=0, files_after=0, bytes_before=0, bytes_after=0)
+        expect = self.head(table)
+        files, size = len(delta_files.live(delta)), delta_files.size(path)
+        try:
+            delta_files.join(path, delta, _types(delta), {_LAST: expect.batch})
+            delta_files.vacuum(path)
+        except (DeltaError, OSError) as problem:
+            raise self._refused(table, expect, problem) from problem
+        after = delta_files.live(DeltaTable(path))
+        return Compacted(
+            files_before=files, files_after=len(after), bytes_before=size, bytes_after=delta_files.size(path)
+        )
 
     def position(self, table: str, key: str) -> int | None:
         """The number that was committed under `key`; see `tables.Tables`."""
@@ -107,9 +139,7 @@ class DeltaTables:
         lost = next((file for file in delta.file_uris() if not Path(file).is_file()), None)
         if lost is not None:
             raise _unreadable(table, f"its file {Path(lost).name} is missing")
-        rows = pl.scan_delta(delta).filter(pl.col(BATCH) <= batch)
-        columns = (_loading(n, t) if n in types else pl.lit(None, dtype=t).alias(n) for n, t in schema.items())
-        return rows.with_columns(columns).select(list(schema))
+        return _loaded(pl.scan_delta(delta).filter(pl.col(BATCH) <= batch), types, schema)
 
     def _path(self, table: str) -> Path:
         if not table.isidentifier():
@@ -135,6 +165,9 @@ class DeltaTables:
         """A failed commit: somebody else's came first, or the disk failed."""
         if self.head(table) != expect:
             return _moved_on(table, expect)
+        return self._not_written(table, problem)
+
+    def _not_written(self, table: str, problem: Exception) -> AdapterError:
         return AdapterError(
             "table-not-written",
             f"The table {table} cannot be written: {problem}",
@@ -189,26 +222,15 @@ def _loading(name: str, dtype: pl.DataType) -> pl.Expr:
     return column if stored(dtype) == dtype else column.cast(dtype)
 
 
+def _loaded(rows: pl.LazyFrame, types: Mapping[str, pl.DataType], schema: Mapping[str, pl.DataType]) -> pl.LazyFrame:
+    """The columns of `schema`, of rows as they lie; null where the table lacks one, or the file is older than a column."""
+    there = set(rows.collect_schema()) & types.keys()
+    columns = (_loading(n, t) if n in there else pl.lit(None, dtype=t).alias(n) for n, t in schema.items())
+    return rows.with_columns(columns).select(list(schema))
+
+
 def _types(delta: DeltaTable) -> dict[str, pl.DataType]:
     return dict(pl.scan_delta(delta).collect_schema())
-
-
-def _commit(transactions: Mapping[str, int]) -> CommitProperties:
-    # Without retries: Delta would otherwise rebase an append onto commits that the writer has not seen.
-    return CommitProperties(app_transactions=[Transaction(k, v) for k, v in transactions.items()], max_commit_retries=0)
-
-
-def _to_disk(path: Path, version: int) -> None:
-    """Have the operating system write one commit through: facts are synced, and must not outlive what they speak of."""
-    entry = path / "_delta_log" / f"{version:020}.json"
-    actions = [json.loads(line) for line in entry.read_text().splitlines()]
-    files = [path / action["add"]["path"] for action in actions if "add" in action]
-    for each in (*files, entry, entry.parent, path, path.parent):
-        descriptor = os.open(each, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _moved_on(table: str, expect: Head) -> RetryableError:
