@@ -7,7 +7,7 @@ import importlib
 import signal
 import sys
 
-NAMES = ("plan", "serving", "startup")
+NAMES = ("data", "plan", "serving", "startup")
 
 
 def main() -> int:

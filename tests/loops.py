@@ -40,6 +40,7 @@ from flyball.adapters.memory.outcomes import MemoryOutcomes
 from flyball.adapters.memory.routes import MemoryRoutes
 from flyball.adapters.memory.sources import MemoryReader
 from flyball.adapters.memory.tables import MemoryTables
+from flyball.adapters.memory.vault import MemoryVault
 from flyball.app import App
 from flyball.cycle import answering, apply, operate, reconcile, steps
 from flyball.cycle.reconcile import Here, Looked
@@ -179,13 +180,13 @@ class Fuse:
 
 WRITES = {
     "facts": ("append",),
-    "blobs": ("put",),
-    "tables": ("append", "delete"),
-    "online": ("commit", "keep"),
+    "blobs": ("put", "drop"),
+    "tables": ("append", "delete", "compact"),
+    "online": ("commit", "keep", "refill", "withdraw"),
     "routes": ("publish",),
     "lease": ("acquire", "release"),
-    "outcomes": ("post",),
-    "journal": ("open",),
+    "outcomes": ("post", "erase"),
+    "journal": ("open", "erase"),
     "recorder": ("record", "close"),
 }
 
@@ -263,6 +264,7 @@ class World:
             routes=port("routes", self.routes),
             journals=lambda _: journal,
             outcomes=port("outcomes", self.outcomes),
+            vault=MemoryVault(),
             keys=Keys(self.keys, self.clock),
             commit=lambda: "",
             holder=holder,

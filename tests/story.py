@@ -38,6 +38,7 @@ from flyball.adapters.memory.outcomes import MemoryOutcomes
 from flyball.adapters.memory.routes import MemoryRoutes
 from flyball.adapters.memory.sources import MemoryReader
 from flyball.adapters.memory.tables import MemoryTables
+from flyball.adapters.memory.vault import MemoryVault
 from flyball.cycle.retrain import Retrained, Retraining
 from flyball.cycle.session import Session
 from flyball.release.rollout import Aborted, Advanced, Promoted, RolledBack, Started, Step
@@ -108,6 +109,7 @@ def opened(home: Path, clock: VirtualClock) -> Session:
         routes=MemoryRoutes(),
         journals=lambda _: journal,
         outcomes=MemoryOutcomes(),
+        vault=MemoryVault(),
         keys=Keys(lambda: (), clock),
         commit=lambda: "",
         holder="test",

@@ -40,6 +40,9 @@ if TYPE_CHECKING:
     )
     from flyball.app import App
     from flyball.data.contract import Contract, before, event_time, outcome, outcome_time, personal, protected
+    from flyball.data.expectations.expect import column, table
+    from flyball.data.kinds import delta, frames, push, sql
+    from flyball.data.preparing import prepare
     from flyball.data.source import files
     from flyball.learn.features.declare import features, latest, window
     from flyball.learn.model import Params, between, model
@@ -59,6 +62,8 @@ _HOMES = {
     "_kernel.errors": "AdapterError Bug DataError DeclarationError FlyballError GateError StateError",
     "app": "App",
     "data.contract": "Contract before event_time outcome outcome_time personal protected",
+    "data.expectations.expect": "column table",
+    "data.kinds": "delta frames push sql",
     "data.source": "files",
     "learn.features.declare": "features latest window",
     "learn.model": "Params between model",
@@ -68,6 +73,7 @@ _HOMES = {
     "watch.monitor": "Monitor at_most breach every js new_rows psi",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
+_MODULES = {"prepare": "data.preparing.prepare"}
 
 __all__ = [
     "AdapterError",
@@ -97,12 +103,15 @@ __all__ = [
     "calibration_error",
     "canary",
     "champion",
+    "column",
     "days",
+    "delta",
     "error_rate",
     "event_time",
     "every",
     "features",
     "files",
+    "frames",
     "hours",
     "js",
     "latest",
@@ -118,14 +127,18 @@ __all__ = [
     "outcome_time",
     "p99_latency",
     "personal",
+    "prepare",
     "protected",
     "psi",
+    "push",
     "r2",
     "roc_auc",
     "root_mean_squared_error",
     "search",
     "seconds",
     "shadow",
+    "sql",
+    "table",
     "window",
 ]
 
@@ -133,10 +146,12 @@ __all__ = [
 if not TYPE_CHECKING:
     # Hidden from the type checker, which would believe that every name exists.
     def __getattr__(name: str) -> Any:
-        home = _HOME_OF.get(name)
-        if home is None:
+        if name in _MODULES:
+            value: Any = import_module(f"flyball.{_MODULES[name]}")
+        elif name in _HOME_OF:
+            value = getattr(import_module(f"flyball.{_HOME_OF[name]}"), name)
+        else:
             raise AttributeError(f"module 'flyball' has no attribute {name!r}")
-        value = getattr(import_module(f"flyball.{home}"), name)
         globals()[name] = value
         return value
 

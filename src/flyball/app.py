@@ -16,6 +16,7 @@ from flyball._kernel.errors import DeclarationError
 from flyball._kernel.place import Place
 from flyball.data import contract
 from flyball.data.contract import Contract
+from flyball.data.expectations import expect
 from flyball.data.source import Source
 from flyball.learn import gates as gating
 from flyball.learn import model as models
@@ -35,6 +36,7 @@ class App:
     Attributes:
         name: lower case; names the state on disk and every fact.
         sources: where observations come from; every table that a model reads needs one.
+        expects: what must hold of the tables before they are learned from.
         models: what is predicted; `model=x` is short for `models=[x]`.
         search: how knobs are chosen and how time is split.
         gates: what a version must show on held-out data before it may answer.
@@ -49,6 +51,7 @@ class App:
 
     name: str
     sources: tuple[Source, ...]
+    expects: tuple[Condition, ...]
     models: tuple[Model, ...]
     search: Search
     gates: tuple[Condition, ...]
@@ -64,6 +67,7 @@ class App:
         *,
         sources: Sequence[Source],
         search: Search,
+        expects: Sequence[Condition] = (),
         model: Model | None = None,
         models: Sequence[Model] = (),
         gates: Sequence[Condition] = (),
@@ -75,6 +79,7 @@ class App:
         said = {
             "name": name,
             "sources": tuple(sources),
+            "expects": tuple(expects),
             "models": (*((model,) if model else ()), *models),
             "search": search,
             "gates": tuple(gates),
@@ -121,7 +126,7 @@ def check(app: App) -> App:
     Raises:
         DeclarationError: with the line of the declaration that is wrong.
     """
-    for problem in (_names, _sources, _models, _search, _gates, _monitors):
+    for problem in (_names, _sources, _expects, _models, _search, _gates, _monitors):
         problem(app)
     return app
 
@@ -156,6 +161,10 @@ def _once(app: App, what: str, names: list[str], where: Place) -> None:
 def _sources(app: App) -> None:
     for table in app.tables():
         contract.spec(table)
+
+
+def _expects(app: App) -> None:
+    expect.check(app.expects, app.tables(), app.place)
 
 
 def _models(app: App) -> None:

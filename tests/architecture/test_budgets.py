@@ -10,7 +10,7 @@ import pytest
 
 SRC = Path(__file__).parents[2] / "src" / "flyball"
 FILES = sorted(SRC.rglob("*.py"))
-FILE, FUNCTION, CLASS, PARAMETERS, PORT, ROOT_NAMES = 400, 50, 200, 6, 7, 60
+FILE, FUNCTION, CLASS, PARAMETERS, PORT, ROOT_NAMES = 400, 50, 200, 6, 7, 70
 JUNK = {"utils", "helpers", "common", "base", "misc", "util", "helper"}
 JUNK_SUFFIXES = ("Manager", "Handler", "Helper", "Impl")
 
@@ -163,6 +163,7 @@ PORTS = {
     "Blobs": "blobs",
     "Clock": "clock",
     "Facts": "facts",
+    "Inbox": "inbox",
     "Journal": "journal",
     "Lease": "lease",
     "Online": "online",
@@ -171,6 +172,7 @@ PORTS = {
     "Routes": "routes",
     "Signer": "keys",
     "Tables": "tables",
+    "Vault": "vault",
 }
 PARTS = {
     "Bench",

@@ -27,7 +27,8 @@ from flyball.adapters.embedded import journal_segment
 from flyball.adapters.embedded.journal import SqliteJournal
 from flyball.adapters.memory.journal import MemoryJournal
 from flyball.checks.clock import START, Wound
-from flyball.checks.journal import SETTINGS, Bench, JournalSuite, answer, recorded
+from flyball.checks.journal import SETTINGS, Bench, answer, recorded
+from flyball.checks.journal_erasing import ErasingSuite
 from flyball.serve import journal
 from flyball.serve.journal import Journal, Settings
 
@@ -61,13 +62,13 @@ class Images:
         return left.image()
 
 
-class TestSqliteJournal(JournalSuite):
+class TestSqliteJournal(ErasingSuite):
     @pytest.fixture
     def bench(self, tmp_path: Path) -> Bench:
         return Folders(tmp_path)
 
 
-class TestMemoryJournal(JournalSuite):
+class TestMemoryJournal(ErasingSuite):
     @pytest.fixture
     def bench(self) -> Bench:
         return Images()

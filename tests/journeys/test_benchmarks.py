@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from benchmarks import data_turns
 from benchmarks.pairs import Case, measure
 
 ROOT = Path(__file__).parents[2]
@@ -23,6 +24,15 @@ def test_a_benchmark_says_one_object_a_line_for_each_case() -> None:
         assert set(row) == KEYS
         assert row["ours"] > 0 and row["limit"] > 0
         assert math.isclose(row["ratio_to_limit"], row["ours"] / row["limit"], rel_tol=1e-2)
+
+
+def test_the_data_benchmark_compares_who_finds_the_same(tmp_path: Path) -> None:
+    assert data_turns.make(tmp_path, 20_000) == {}
+    assert data_turns.validate_ours(tmp_path) == data_turns.validate_limit(tmp_path)
+    assert data_turns.validate_dataframely(tmp_path) == data_turns.validate_limit(tmp_path)
+    assert data_turns.ingest_ours(tmp_path) == data_turns.ingest_limit(tmp_path)
+    assert data_turns.read(tmp_path)["found"].split(",")[0] == data_turns.scan_delta(tmp_path)["found"].split(",")[0]
+    assert data_turns.erase(tmp_path)["rewritten"] > 0
 
 
 def test_they_are_listed() -> None:

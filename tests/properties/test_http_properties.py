@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 import flyball as fb
 from flyball.adapters.memory.journal import MemoryJournal
 from flyball.checks.clock import Wound
-from flyball.data import quarantine
+from flyball.data import sift
 from flyball.serve import protocol
 from flyball.serve.guard import Limits
 from flyball.serve.http import Ground, Server
@@ -225,7 +225,7 @@ def prepared(row: dict[str, Any]) -> pl.DataFrame:
 def test_a_question_is_accepted_exactly_if_ingest_accepts_its_row(drawn: tuple[type[fb.Contract], Any]) -> None:
     question, rows = drawn
     decode = protocol.decoder(question, frozenset({"at", "a", "the b"}))
-    sifted = [quarantine.sift(prepared(row), question, "x.csv").good for row in rows]
+    sifted = [sift.sift(prepared(row), question).good for row in rows]
     expected = [good.drop("settled", "late").row(0, named=True) if good.height else None for good in sifted]
     for row, values in zip(rows, expected, strict=True):
         assert read(decode, row) == ([values] if values is not None else None)

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flyball._kernel.place import Place
-from flyball.adapters.embedded import records
+from flyball.adapters.embedded import lines, records
 from flyball.adapters.embedded.sources import FileReader
 from flyball.adapters.memory.sources import MemoryReader
 from flyball.adapters.memory.tables import MemoryTables
@@ -199,14 +199,15 @@ def test_no_line_of_a_text_is_lost(tmp_path_factory: pytest.TempPathFactory, par
     body = b"".join(parts)
     path.write_bytes(",".join(names).encode() + b"\n" + body)
 
-    texts = [text for _, _, text in records._records(path)][1:]
-    physical = [line.rstrip("\r\n") for line in records._lines(path)][1:]
+    texts = [text for _, _, text in records._records(path, ",")][1:]
+    physical = [line.rstrip("\r\n") for line in lines.lines(path)][1:]
     assert [part.rstrip("\r") for text in texts for part in text.split("\n")] == [p.rstrip("\r") for p in physical]
 
     (folder / "exact").mkdir()
-    exact = rows_of(records._read_exactly(records._fields(path, names, frozenset(("", "NA"))), names, folder / "exact"))
+    fields = records._fields(path, names, frozenset(("", "NA")), ",")
+    exact = rows_of(records._read_exactly(fields, names, folder / "exact"))
     (folder / "any").mkdir()
-    assert rows_of(records.read_csv(path, ("", "NA"), folder / "any")) == exact
+    assert rows_of(records.read_csv(path, ("", "NA"), ",", folder / "any")) == exact
     blank = sum(text == "" for text in texts) if width > 1 else 0
     assert len(exact[0]) + len(exact[1]) == len(texts) - blank
 

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from flyball._kernel import facts
-from flyball._kernel.errors import DataError, StateError
+from flyball._kernel.errors import DataError, DeclarationError, StateError
 from flyball.adapters.memory.sources import MemoryReader
 from flyball.adapters.memory.tables import MemoryTables
 from flyball.data import contract, dataset, ingest, quarantine, source
@@ -71,7 +71,7 @@ def test_a_file_becomes_a_batch() -> None:
     home.ragged["a.csv"] = [(9, "D,20")]
     result = home.ingest("a.csv")
     assert result.fresh
-    assert set(result.measured) == {"read", "check", "write"}
+    assert set(result.measured) == {"take", "commit"}
     assert result.said == Ingested(
         source="*.Flight",
         table="Flight",
@@ -253,3 +253,19 @@ def test_a_batch_without_its_account_is_said() -> None:
     with pytest.raises(StateError) as refused:
         home.ingest("a.csv")
     assert refused.value.code == "batch-without-account"
+
+
+@pytest.mark.parametrize("whole", [1, 1000])
+def test_a_rule_in_python_that_raises_is_the_contracts_fault(whole: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Halved(Flight):
+        @dy.rule()
+        def halves(cls) -> pl.Expr:
+            return pl.col("distance").map_elements(lambda n: 1 / (n - 7) > 0, return_dtype=pl.Boolean)
+
+    monkeypatch.setattr("flyball.data.intake.WHOLE", whole)
+    home = Home()
+    home.source = source.files("*.csv", prepare=lambda raw: raw, yields=Halved)
+    home.put("a.csv", ("A", 20, 5, 25, True), ("B", 20, 7, 25, True))
+    with pytest.raises(DeclarationError, match=r"rule-does-not-run"):
+        home.ingest("a.csv")
+    assert home.tables.head("Halved").batch == 0

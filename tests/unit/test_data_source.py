@@ -62,6 +62,11 @@ def test_a_source_holds_no_path_of_this_machine() -> None:
         ({"yields": dy.Schema}, "source-yields-no-contract"),
         ({"yields": "Flight"}, "source-yields-no-contract"),
         ({"prepare": None}, "source-without-preparation"),
+        ({"separator": ";;"}, "separator-not-usable"),
+        ({"separator": '"'}, "separator-not-usable"),
+        ({"separator": "§"}, "separator-not-usable"),
+        ({"encoding": "latin-none"}, "encoding-unknown"),
+        ({"encoding": "zlib"}, "encoding-unknown"),
     ],
 )
 def test_a_wrong_declaration_is_refused_where_it_stands(wrong: dict[str, object], code: str) -> None:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from flyball._kernel.durations import days, hours
 from flyball._kernel.errors import DataError, DeclarationError
+from flyball.data import rules
 from flyball.data.contract import Contract, before, event_time, outcome, outcome_time
 from flyball.learn.features import declare, meaning, online
 from flyball.learn.features.declare import latest, window
@@ -72,7 +73,7 @@ class Odd(Contract):
     ids=str,
 )
 def test_row_wise(expression: pl.Expr) -> None:
-    assert meaning.row_wise(expression)
+    assert rules.row_wise(expression)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +100,7 @@ def test_row_wise(expression: pl.Expr) -> None:
     ids=str,
 )
 def test_not_row_wise(expression: pl.Expr) -> None:
-    assert not meaning.row_wise(expression)
+    assert not rules.row_wise(expression)
 
 
 REFUSED: list[tuple[str, dict[str, Any]]] = [

@@ -56,6 +56,7 @@ class Told:
     hash: Callable[[str], str] = lambda value: f"hashed {value}"
     decode_key: Callable[[bytes], tuple[list[dict[str, Any]], bool]] = DECODE_KEY
     truth: bool = False
+    seal: None = None
 
 
 @dataclass

@@ -5,7 +5,7 @@ Other ports live in the room that uses them: tables in `data`, online features i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -67,6 +67,15 @@ class Blobs(Protocol):
 
     def has(self, digest: str) -> bool:
         """Whether `digest` is stored."""
+
+    def names(self) -> Iterator[str]:
+        """The digests of all that is stored, in order."""
+
+    def drop(self, digests: Collection[str]) -> int:
+        """Remove these for good, and whatever crashed writers left unfinished; returns how many of them were there.
+
+        The caller sees to it that nobody else puts meanwhile.
+        """
 
 
 class Lease(Protocol):

@@ -93,3 +93,16 @@ class BlobsSuite:
         with ThreadPoolExecutor(8) as pool:
             digests = list(pool.map(blobs.put, contents))
         assert [blobs.get(digest) for digest in digests] == contents
+
+    def test_what_is_dropped_is_gone(self, blobs: Blobs) -> None:
+        """And nothing else; what is not there is not counted, and what is put again is there again."""
+        kept, gone = blobs.put(b"kept"), blobs.put(b"gone")
+        assert list(blobs.names()) == sorted([kept, gone])
+        assert blobs.drop([gone, "0" * 64, *NO_DIGESTS]) == 1
+        assert blobs.drop([gone]) == 0
+        assert list(blobs.names()) == [kept]
+        assert not blobs.has(gone)
+        with pytest.raises(StateError, match="no-such-artifact"):
+            blobs.get(gone)
+        assert blobs.get(kept) == b"kept"
+        assert blobs.get(blobs.put(b"gone")) == b"gone"

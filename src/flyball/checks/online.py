@@ -212,3 +212,47 @@ class OnlineSuite:
             assert list(view.chain(SERIES, b"k")) == []
             assert view.total(SERIES, 0, "x", 2) == (0, 0)
             assert list(view.chain(OTHER, b"o")) == [version(b"o", 1)]
+
+    def test_a_refill_takes_the_place_of_all_that_was_there(self, online: Online) -> None:
+        """Whatever its position; other series stay, and one that was never filled is."""
+        old = [version(b"k", 1), version(b"l", 2, event=7)]
+        online.commit([change(old, [Step(0, "x", 1, 1, 1), Step(3, "y", 1, 1, 1)], position=5)])
+        online.commit([Change(OTHER, NOTHING, 4, [version(b"o", 1)], [])])
+        third = "c" * 64
+        online.refill([change([version(b"l", 2)], [Step(0, "x", 2, 1, 9)], since=77, position=5)])
+        online.refill([Change(third, NOTHING, 2, [version(b"t", 1)], [])])
+        assert [online.position(series) for series in (SERIES, OTHER, third)] == [5, 4, 2]
+        with online.view() as view:
+            assert list(view.chain(SERIES, b"k")) == []
+            assert list(view.chain(SERIES, b"l")) == [version(b"l", 2)]
+            assert view.latest(SERIES, "x", 9, 9, b"") == version(b"l", 2)
+            assert (view.total(SERIES, 0, "x", 2), view.total(SERIES, 0, "x", 3)) == ((0, 0), (1, 9))
+            assert view.total(SERIES, 3, "y", 9) == (0, 0)
+            assert list(view.chain(OTHER, b"o")) == [version(b"o", 1)]
+            assert list(view.chain(third, b"t")) == [version(b"t", 1)]
+
+    def test_a_refill_that_fails_changes_nothing(self, online: Online) -> None:
+        """All that was there is there still."""
+        online.commit([change([version(b"k", 1)])])
+        with pytest.raises(OSError, match="gone"):
+            online.refill([change(Failing(version(b"l", 1)))])
+        with online.view() as view:
+            assert list(view.chain(SERIES, b"k")) == [version(b"k", 1)]
+
+    def test_a_withdrawal_takes_out_what_is_named_and_every_other_series(self, online: Online) -> None:
+        """Versions and steps by their identity; what has the same identity as something new is replaced."""
+        old = [version(b"k", 1, until=2), version(b"k", 2, event=7), version(b"l", 1, event=9)]
+        online.commit([change(old, [Step(0, "x", 1, 1, 1), Step(0, "x", 2, 2, WIDE), Step(3, "x", 1, 5, 5)])])
+        online.commit([Change(OTHER, NOTHING, 4, [version(b"o", 1)], [])])
+        gone, spent = [(b"k", 2, 1), (b"l", 1, 1), (b"m", 1, 1)], [(0, "x", 1), (3, "x", 1), (3, "y", 1)]
+        with pytest.raises(StateError, match="online-moved-on"):
+            online.withdraw([Change(SERIES, 7, 7, [], [], gone, spent)], {SERIES})
+        assert online.position(OTHER) == 4
+        online.withdraw([Change(SERIES, 1, 1, [version(b"k", 1)], [Step(0, "x", 2, 1, 3)], gone, spent)], {SERIES})
+        assert (online.position(SERIES), online.position(OTHER)) == (1, None)
+        with online.view() as view:
+            assert list(view.chain(SERIES, b"k")) == [version(b"k", 1)]
+            assert list(view.chain(SERIES, b"l")) == []
+            assert view.latest(SERIES, "x", 9, 99, b"") == version(b"k", 1)
+            assert list(view.tail(SERIES, 0, "x", 0)) == [(2, 1, 3)]
+            assert list(view.tail(SERIES, 3, "x", 0)) == []

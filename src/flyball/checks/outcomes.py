@@ -144,3 +144,16 @@ class OutcomesSuite:
         assert (how.count("accepted"), how.count("repeated")) == (50, 350)
         assert sorted(seen) == sorted(f"{{{n}}}" for n in range(50))
         assert all(a.seq < b.seq for a, b in pairwise(outcomes.read()))
+
+    def test_what_is_erased_is_gone_for_good(self, outcomes: Outcomes) -> None:
+        """Numbers stay, cursors miss nothing, and the same outcome may come again as if for the first time."""
+        outcomes.post([new(float(n), key=f"k{n % 3}") for n in range(6)])
+        before = list(outcomes.read())
+        assert outcomes.erase(lambda posted: posted.key == "k1") == 2
+        kept = [row for row in before if row.key != "k1"]
+        assert list(outcomes.read()) == kept
+        assert list(outcomes.read(before[1].seq)) == kept[1:]
+        assert sum(counts.targets for counts in outcomes.counts().values()) == 2
+        assert outcomes.erase(lambda posted: posted.key == "k1") == 0
+        assert outcomes.post([new(4.0, key="k1")]) == ["accepted"]
+        assert next(outcomes.read(before[-1].seq)).key == "k1"

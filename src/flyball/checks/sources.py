@@ -11,7 +11,7 @@ import pytest
 from flyball._kernel.errors import DataError
 from flyball.data import contract, source
 from flyball.data.contract import Contract
-from flyball.data.source import LINE, TEXT, Reader, Source
+from flyball.data.source import LINE, RAGGED, TEXT, Reader, Source
 
 
 class Reported(Contract):
@@ -42,6 +42,11 @@ class ReaderSuite:
         """A source that both files match; override where they lie elsewhere."""
         return source.files("day-*.csv", prepare=_as_it_is, yields=Reported)
 
+    @pytest.fixture
+    def lost(self) -> Source:
+        """A source that no file matches, and that is named after the night; override as `declared`."""
+        return source.files("night-*.csv", prepare=_as_it_is, yields=Reported)
+
     def test_files_are_found_by_name(self, reader: Reader, declared: Source) -> None:
         """In order, with a digest of each content."""
         first, second = reader.files(declared)
@@ -50,9 +55,8 @@ class ReaderSuite:
         assert all(len(f.digest) == 64 and f.size > 0 for f in (first, second))
         assert reader.files(declared) == (first, second)
 
-    def test_no_file_is_said(self, reader: Reader) -> None:
+    def test_no_file_is_said(self, reader: Reader, lost: Source) -> None:
         """With the line of the declaration."""
-        lost = source.files("night-*.csv", prepare=_as_it_is, yields=Reported)
         with pytest.raises(DataError, match="night") as refused:
             reader.files(lost)
         assert refused.value.code == "source-without-files"
@@ -66,7 +70,8 @@ class ReaderSuite:
             assert rows["id"].to_list() == ids
             assert rows.schema[LINE] == pl.Int64
             assert rows[LINE].n_unique() == 2
-            assert ragged.schema == pl.Schema({LINE: pl.Int64(), TEXT: pl.String()})
+            assert ragged.select(LINE, TEXT).schema == pl.Schema({LINE: pl.Int64(), TEXT: pl.String()})
+            assert set(ragged.columns) <= RAGGED.keys()
             assert ragged.is_empty()
 
     def test_a_changed_file_is_another(self, reader: Reader, declared: Source, change: Callable[[str], None]) -> None:

@@ -19,8 +19,10 @@ from typer.exceptions import Abort, TyperException
 from flyball._kernel.errors import FlyballError
 from flyball.cli import (
     apply,
+    backup,
     contract,
     data,
+    erase,
     evaluate,
     loop,
     new,
@@ -31,6 +33,7 @@ from flyball.cli import (
     rehearse,
     report,
     reproduce,
+    restore,
     rollback,
     say,
     serve,
@@ -56,6 +59,9 @@ VERBS: dict[str, Callable[..., Any]] = {
     "why": why.run,
     "predict": predict.run,
     "reproduce": reproduce.run,
+    "erase": erase.run,
+    "backup": backup.run,
+    "restore": restore.run,
 }
 
 app = typer.Typer(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 
 from flyball.cli import opening, options, say
 
@@ -56,22 +57,13 @@ def show(done: Applied, reports: Mapping[str, Path]) -> None:
     """What came of it."""
     if not done.ran:
         say.line("Nothing to do.")
+    for file in done.changed:
+        say.line(
+            f"[yellow]changed[/] {escape(file)}, which was ingested before; rows that say something new are corrections"
+        )
     for model in done.models:
         say.line(f"\n[bold]{model.version}[/]  {model.decision}; answering: {model.champion or 'nobody'}")
-        say.table(
-            ("gate", "verdict", "estimate", "95 %", "n", ""),
-            [
-                (
-                    v.condition,
-                    v.outcome.value,
-                    f"{v.measurement.estimate:.4g}" if v.measurement else "",
-                    f"{v.measurement.low:.4g} to {v.measurement.high:.4g}" if v.measurement else "",
-                    f"{v.measurement.n:,}" if v.measurement else "",
-                    v.reason,
-                )
-                for v in model.verdicts
-            ],
-        )
+        say.verdicts("gate", model.verdicts)
         say.line(f"[dim]report: {reports[model.version]}[/]")
         if model.decision != "release":
             say.line(f"[dim]next:   {NEXT[model.decision]} flyball plan says which gates stand in its way.[/]")

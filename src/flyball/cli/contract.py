@@ -7,7 +7,17 @@ from typing import Any
 
 import typer
 
-VERBS: dict[str, Callable[..., Any]] = {}
+from flyball.cli import (
+    contract_diff,
+    contract_infer,
+    contract_migrate,
+)
+
+VERBS: dict[str, Callable[..., Any]] = {
+    "infer": contract_infer.run,
+    "diff": contract_diff.run,
+    "migrate": contract_migrate.run,
+}
 
 app = typer.Typer(
     help="Infer a contract from data; compare contracts; migrate a table to a new one.", no_args_is_help=True

@@ -7,7 +7,35 @@ from typing import Any
 
 import typer
 
-VERBS: dict[str, Callable[..., Any]] = {}
+from flyball.cli import (
+    data_changes,
+    data_compact,
+    data_diff,
+    data_expect,
+    data_profile,
+    data_quarantine,
+    data_replay,
+    data_retain,
+    data_rollback,
+    data_show,
+    data_suspects,
+    data_versions,
+)
+
+VERBS: dict[str, Callable[..., Any]] = {
+    "versions": data_versions.run,
+    "show": data_show.run,
+    "diff": data_diff.run,
+    "profile": data_profile.run,
+    "expect": data_expect.run,
+    "changes": data_changes.run,
+    "suspects": data_suspects.run,
+    "quarantine": data_quarantine.run,
+    "replay": data_replay.run,
+    "rollback": data_rollback.run,
+    "retain": data_retain.run,
+    "compact": data_compact.run,
+}
 
 app = typer.Typer(
     help="Tables, their versions, profiles and quarantine: look, mend, replay, roll back.", no_args_is_help=True

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from flyball._kernel.conditions import Verdict
 from flyball._kernel.errors import FlyballError
 
 # Where nobody's terminal says how wide it is (a pipe, a log), tables get room instead of being folded at 80 columns.
@@ -52,6 +53,16 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     for row in rows:
         made.add_row(*(MARKS.get(str(cell)) or escape(str(cell)) for cell in row))
     out.print(made)
+
+
+def verdicts(what: str, judged: Iterable[Verdict]) -> None:
+    """One line a verdict: the condition (`what` heads that column), the outcome, and what was measured."""
+    rows = []
+    for verdict in judged:
+        found = verdict.measurement
+        cells = (f"{found.estimate:.4g}", f"{found.low:.4g} to {found.high:.4g}", f"{found.n:,}") if found else ("",) * 3
+        rows.append((verdict.condition, verdict.outcome.value, *cells, verdict.reason))
+    table((what, "verdict", "estimate", "95 %", "n", ""), rows)
 
 
 def error(problem: FlyballError, *, as_json: bool) -> None:

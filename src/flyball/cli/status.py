@@ -11,6 +11,7 @@ from rich.markup import escape
 from flyball.cli import opening, options, say
 
 if TYPE_CHECKING:
+    from flyball.cycle.expectations import Belief
     from flyball.cycle.session import Session
     from flyball.cycle.status import ModelStatus, MonitorStatus, Status
 
@@ -45,10 +46,21 @@ def run(
             for t in found.tables
         ],
     )
+    for file in found.changed:
+        batches = ", ".join(str(batch) for batch in file.batches)
+        say.line(
+            f"  [yellow]changed[/] {escape(file.file)} of {escape(file.source)}, after it was ingested: batches {batches}"
+        )
+    _tables(found)
     for source in found.sources:
         _monitor(source)
     for model in found.models:
         _model(model)
+    for each in found.erasing:
+        say.line(
+            f"[yellow]An erasure by {escape(each.column)} {each.op} … has not ended[/] (begun {_when(each.began)}: "
+            f"{escape(each.reason)}). Run the same flyball erase again: it goes on."
+        )
     journal = found.journal
     say.line(
         f"\n{journal.recorded:,} attempts to answer recorded, {journal.refused:,} refused, {journal.unknown:,} unknown"
@@ -97,6 +109,25 @@ def _model(model: ModelStatus) -> None:
         ("version", "decision", "registered", "learned until"),
         [(v.version, v.decision or "not judged", v.registered[:19], v.cutoff[:19]) for v in model.versions],
     )
+    if model.versions and model.versions[-1].erased:
+        say.line(
+            f"  [yellow]rows that {model.versions[-1].version} learned from were erased[/]: it answers as before. "
+            "A retraining, or flyball apply --until TIME, makes a version without them."
+        )
+
+
+def _tables(found: Status) -> None:
+    """How far each is believed, and what in it looks personal."""
+    for belief in found.beliefs:
+        _belief(belief)
+    for suspect in found.suspects:
+        say.line(f"  [yellow]personal?[/] {escape(str(suspect))}")
+
+
+def _belief(each: Belief) -> None:
+    until = f"believed up to batch {each.until} of {each.batch}" if each.until else "not believed"
+    mark = say.MARKS["fail" if each.judged is not None and each.judged.failed else "done"]
+    say.line(f"  {mark} {escape(each.table)} is {until}{'  [dim]' + escape(each.why) + '[/]' if each.why else ''}")
 
 
 def _monitor(each: MonitorStatus) -> None:

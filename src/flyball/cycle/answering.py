@@ -14,6 +14,7 @@ import io
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -98,6 +99,7 @@ def plan_of(session: Session, model: Model, version: str) -> Plan:
     spec = contract.spec(model.question)
     reads = model.features.reads(model.question) | {model.asked.column.name}
     secret = session.signer.secret(SUBJECTS)
+    seal = partial(session.seal.row, spec) if spec.sealed else None
     return Plan(
         model=model.name,
         version=manifest.version,
@@ -115,6 +117,7 @@ def plan_of(session: Session, model: Model, version: str) -> Plan:
         personal=frozenset(spec.with_role(contract.Personal)),
         hash=_hasher(secret),
         truth=models.classifies(model),
+        seal=seal,
     )
 
 

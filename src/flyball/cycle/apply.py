@@ -17,7 +17,7 @@ from flyball._kernel import ids
 from flyball._kernel.conditions import Verdict
 from flyball._kernel.errors import DataError, FlyballError, StateError
 from flyball._kernel.facts import Fact
-from flyball.cycle import gather, pipeline, snapshot, steps
+from flyball.cycle import expectations, gather, pipeline, snapshot, steps, suspected
 from flyball.cycle.pipeline import Work
 from flyball.cycle.session import Event, Session, Tell, held, silent, still_held
 from flyball.cycle.steps import Done, Failed, Planned
@@ -42,11 +42,18 @@ class ModelApplied(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Applied(msgspec.Struct, frozen=True, kw_only=True):
-    """What an apply did: the files it ingested and the steps it ran."""
+    """What an apply did: the files it ingested and the steps it ran.
+
+    Attributes:
+        changed: those of the files that were ingested before, with another content.
+        doubted: table -> why its last version is not believed, and so not learned from.
+    """
 
     app: str
     ingested: list[str]
     models: list[ModelApplied]
+    doubted: dict[str, str] = msgspec.field(default_factory=dict)
+    changed: list[str] = []
 
     @property
     def ran(self) -> bool:
@@ -65,6 +72,7 @@ def apply(session: Session, *, until: datetime | None = None, only: str = "", te
 
     Raises:
         DeclarationError: the app contradicts itself; nothing moved.
+        GateError: `table-not-believed`: a pin is wanted, and nothing of a table may be learned from yet.
         DataError, StateError, AdapterError: a step failed; what was before it stays, and whoever answered keeps answering.
         RetryableError: `somebody-else-is-at-it`.
     """
@@ -73,10 +81,16 @@ def apply(session: Session, *, until: datetime | None = None, only: str = "", te
         train.check(model)
     with held(session, LEASE):
         _route(session)  # a crash may have come between a promotion and the file
-        files = [] if only else [said.file for said in gather.gather(session, tell)]
+        ingested = [] if only else gather.gather(session, tell)
+        files = [said.file for said in ingested]
+        suspected.look(session, ingested, tell)
+        doubted = {
+            b.table: b.why for b in expectations.judge(session, tell) if b.judged is not None and b.judged.failed
+        }
         wanted = [session.app.model(only)] if only else session.app.models
         models = [_model(session, model, until, tell) for model in wanted]
-        applied = Applied(app=session.app.name, ingested=files, models=models)
+        changed = gather.rewritten(session, ingested)
+        applied = Applied(app=session.app.name, ingested=files, models=models, doubted=doubted, changed=changed)
         if not applied.ran:
             gather.tidy(session)
     return applied

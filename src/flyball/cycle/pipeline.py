@@ -19,7 +19,7 @@ from flyball._kernel import conditions, facts
 from flyball._kernel.conditions import Verdict
 from flyball._kernel.errors import Bug, StateError
 from flyball._kernel.facts import Fact, Said
-from flyball.cycle import artifacts, causes, snapshot, steps, tested
+from flyball.cycle import artifacts, causes, erasures, snapshot, steps, tested
 from flyball.cycle.session import Event, Session, Tell
 from flyball.cycle.steps import Done, Pinned, Planned, Ran, Step
 from flyball.learn import evaluate as evaluating
@@ -70,8 +70,10 @@ class Work:
 def _examples_causes(work: Work, _: Mapping[str, Done]) -> Mapping[str, object]:
     model = work.model
     data = (work.pin.batches, work.pin.cutoff) if work.pin is not None else None
+    erased = {"erased": work.pin.erased} if work.pin is not None and work.pin.erased else {}
     return {
         "data": data,
+        **erased,
         **causes.of_sources(work.session.app.sources, snapshot.tables_of(model)),
         **causes.of_features(model),
         "question": causes.of_question(model),
@@ -351,5 +353,12 @@ STEPS: tuple[Step[Work], ...] = (
 
 
 def walk(work: Work) -> list[Planned]:
-    """The steps as they stand."""
-    return steps.walk(STEPS, work, work.session.facts, work.about, work.session.blobs.has)
+    """The steps as they stand. Examples that an erasure took stay done: only a decision to retrain makes others."""
+    session = work.session
+    return steps.walk(
+        STEPS,
+        work,
+        session.facts,
+        work.about,
+        lambda digest: session.blobs.has(digest) or erasures.holds_frame(session, digest),
+    )

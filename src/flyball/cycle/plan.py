@@ -8,7 +8,7 @@ import msgspec
 
 from flyball import app as apps
 from flyball._kernel.conditions import Outcome
-from flyball.cycle import gather, pipeline, steps
+from flyball.cycle import contracts, gather, pipeline, steps, suspected
 from flyball.cycle.pipeline import Work
 from flyball.cycle.session import Session, silent
 from flyball.cycle.steps import Done, Pinned, Planned
@@ -61,12 +61,17 @@ def plan(session: Session) -> Plan:
 
     Raises:
         DeclarationError: the app contradicts itself, leaks, or reaches code that cannot be followed.
+        DataError, AdapterError: no source can be looked at.
     """
     app = apps.check(session.app)
     for model in app.models:
         train.check(model)
-    files = [File(source=p.source.name, file=p.file.name, why=p.why) for p in gather.pending(session)]
-    models, notes = [], []
+    look = gather.look(session)
+    if len(look.hidden) == len(app.sources) > 0:
+        raise look.hidden[0].problem
+    files = [File(source=p.source.name, file=p.file.name, why=p.why) for p in look.pending]
+    models, notes = [], [f"{each.source.name} cannot be looked at: {each.problem.what}" for each in look.hidden]
+    notes += [*look.notes, *contracts.check(session), *map(str, suspected.standing(session))]
     for model in app.models:
         pin = steps.pin(session.facts, app.name, model.name)
         found = pipeline.walk(Work(session, model, pin, silent))

@@ -16,7 +16,7 @@ from flyball._kernel.errors import AdapterError, DataError, DeclarationError, St
 from flyball._kernel.facts import Fact, Said
 from flyball.cycle import artifacts, causes, snapshot
 from flyball.cycle.session import Event, Session, Tell
-from flyball.data import contract, quarantine
+from flyball.data import contract, masked, quarantine, sift
 from flyball.learn.features import offline
 from flyball.learn.model import Model
 from flyball.release import rollout
@@ -59,12 +59,15 @@ def predict(session: Session, name: str | None, questions: Path, answers: Path, 
     manifest = _champion(session, model)
     causes.same_features(model, manifest.version, manifest.causes["examples"], manifest.commit)
     asked_bytes = ids.digest(questions.read_bytes()) if questions.is_file() else ""
-    sifted = quarantine.sift(_read(model, questions), model.question, questions.name)
+    asked = _read(model, questions)
+    sift.complete(asked.columns, contract.spec(model.question), questions.name)
+    sifted = sift.sift(asked, model.question)
     moment = pl.col(model.asked.column.name) - model.asked.lead
     rows = sifted.good.with_columns(_asked=pl.min_horizontal(moment, pl.lit(session.clock.now())))
     tell(Event(step="features", state="run", detail=f"{rows.height:,} questions"))
     tables = snapshot.read(session, model, snapshot.present(session, model))
-    frame = offline.build(model.features, model.question, rows, tables)
+    sealed = session.seal.columns(rows.lazy(), contract.spec(model.question)).collect()
+    frame = offline.build(model.features, model.question, sealed, tables)
     tell(Event(step="predict", state="run", detail=manifest.version))
     matrix = artifacts.load_encoder(session, manifest).encode(frame)
     outputs = artifacts.load_predictor(session, manifest).batch(matrix)
@@ -78,7 +81,7 @@ def predict(session: Session, name: str | None, questions: Path, answers: Path, 
         answered=rows.height,
         refused=sifted.bad.height,
         repeats=sifted.repeats,
-        by_rule=quarantine.by_rule(sifted.bad),
+        by_rule=quarantine.by_rule(sifted.bad.lazy()),
     )
     session.facts.append([Fact(session.app.name, model.name, said)])
     return said
@@ -131,7 +134,7 @@ def _read(model: Model, path: Path) -> pl.DataFrame:
         raise DataError(
             "file-unreadable",
             f"{path} {'cannot be read' if path.exists() else 'does not exist'}.",
-            why=str(error),
+            why=masked.raised(error, spec),
             next="Give a file that is there: Parquet, CSV or JSON lines.",
         ) from error
     needed = {c.name for c in spec.request if not c.nullable}

@@ -19,7 +19,7 @@ import msgspec
 from flyball._kernel.conditions import Outcome, Verdict
 from flyball._kernel.errors import FlyballError, RetryableError
 from flyball._kernel.facts import Fact, Said
-from flyball.cycle import account, apply, artifacts, causes, gather, pipeline, retrain, steps
+from flyball.cycle import account, apply, artifacts, causes, expectations, gather, pipeline, retrain, steps
 from flyball.cycle.apply import ModelApplied
 from flyball.cycle.pipeline import Work
 from flyball.cycle.retrain import Retrained, Retraining
@@ -189,8 +189,9 @@ def _note_failure(session: Session, code: str) -> None:
     """Write down of what is next what a worker that died could not: it is told, and not tried again before its rest."""
 
     def failures() -> list[Fact]:
-        files = gather.pending(session)
-        next_ = [("", "ingest", files[0].file.name)] if files else []
+        found = gather.look(session)
+        files = [each.file.name for each in found.pending] + [each.source.name for each in found.hidden]
+        next_ = [("", "ingest", files[0])] if files else []
         if not files:
             next_ = [(m.name, todo.step, todo.key) for m in session.app.models for todo in _todo(session, m)[:1]]
         return [
@@ -304,9 +305,14 @@ def _outstanding(session: Session) -> str:
     """What an apply would do, and why; "" if nothing, or if it failed for the same causes a while ago."""
     if _paused(session):
         return ""
-    files = gather.pending(session)
-    if files:
-        return f"{len(files)} new or changed file{'s' if len(files) > 1 else ''}: {files[0].file.name}"
+    found = gather.look(session)
+    if found.pending:
+        n = len(found.pending)
+        return f"{n} new or changed file{'s' if n > 1 else ''}: {found.pending[0].file.name}"
+    if found.hidden:  # an apply says so as a failure, which is told; until its rest is over, trainings go on
+        return f"{found.hidden[0].source.name} cannot be looked at: {found.hidden[0].problem.what}"
+    if tables := expectations.waiting(session):
+        return f"{', '.join(tables)} to be judged by what is expected"
     for model in session.app.models:
         row = retrain.last(session, model)
         if row is not None and row.ended is None:

@@ -13,7 +13,7 @@ import msgspec
 
 from flyball._kernel import fingerprint, history, ids
 from flyball._kernel.errors import StateError
-from flyball.cycle import artifacts, pipeline, snapshot, tested
+from flyball.cycle import artifacts, erasures, pipeline, snapshot, tested
 from flyball.cycle.pipeline import Work
 from flyball.cycle.session import Session, Tell, silent
 from flyball.cycle.steps import Pinned
@@ -34,6 +34,7 @@ class Reproduction(msgspec.Struct, frozen=True, kw_only=True):
         compared: the artifacts that were made again, by name.
         step: the first step that differs; "" if none does.
         why: what differs there.
+        erased: whether it is reproducible but for rows that were erased: nothing was made again.
     """
 
     version: str
@@ -41,6 +42,7 @@ class Reproduction(msgspec.Struct, frozen=True, kw_only=True):
     compared: list[str]
     step: str = ""
     why: str = ""
+    erased: bool = False
 
 
 def reproduce(session: Session, name: str, tell: Tell = silent) -> Reproduction:
@@ -51,6 +53,9 @@ def reproduce(session: Session, name: str, tell: Tell = silent) -> Reproduction:
     """
     manifest = artifacts.load_manifest(session, name)
     history.holds(session.facts, manifest.head)
+    if (since := erasures.marked(session).get(name)) is not None:
+        why = f"reproducible except erased rows: some that it learned from were erased on {since:%Y-%m-%d %H:%M} UTC"
+        return Reproduction(version=name, identical=False, compared=[], step="examples", why=why, erased=True)
     model = session.app.model(manifest.model)
     pin = Pinned(batches=manifest.snapshot.batches, cutoff=manifest.snapshot.cutoff, reason="reproduce")
     work = Work(session, model, pin, tell)
@@ -86,7 +91,8 @@ def _made(work: Work, manifest: Manifest) -> Iterator[tuple[str, Mapping[str, by
 def _changed(now: Mapping[str, str], manifest: Manifest, step: str) -> list[str]:
     recorded = manifest.causes[step]
     # The rows are read from the pinned batches, not made again from files: what makes rows today does not matter.
-    named = {name for name in now.keys() | recorded.keys() if not name.startswith("source ")}
+    # How often others were erased before that is no cause of what they are either.
+    named = {name for name in now.keys() | recorded.keys() if not name.startswith("source ") and name != "erased"}
     return sorted(name for name in named if now.get(name) != recorded.get(name))
 
 

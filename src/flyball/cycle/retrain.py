@@ -15,12 +15,12 @@ import msgspec
 from flyball._kernel import facts
 from flyball._kernel.durations import short
 from flyball._kernel.facts import Fact, Projection, Said, Stored
-from flyball.cycle import gather, snapshot, steps
+from flyball.cycle import erasures, gather, snapshot, steps
 from flyball.cycle.session import Session
 from flyball.cycle.steps import Pinned
 from flyball.data import contract
 from flyball.learn.model import Model
-from flyball.release import rollout
+from flyball.release import rollout, version
 from flyball.watch import observed
 from flyball.watch.monitor import Breach, Every, Trigger
 
@@ -61,6 +61,9 @@ def _fold(row: bytes | None, fact: Stored) -> bytes:
     return facts.encode(msgspec.structs.replace(before, ended=fact.at, decision=end.decision, failed=end.failed))
 
 
+ERASED = "rows that it learned from were erased"
+"""Asks for a training wherever any trigger is declared; without one, `status` says so and a person decides."""
+
 BEGUN = frozenset({facts.kind(Retraining)})
 TRAININGS = Projection(
     "cycle.trainings", frozenset({facts.kind(Retraining), facts.kind(Retrained)}), facts.about, _fold
@@ -92,6 +95,7 @@ def due(session: Session, model: Model) -> Due:
     if pin is None:
         return Due(until=None, why="not trained yet: flyball apply pins its first data")
     asked = [found for trigger in policy.triggers if (found := _asks(session, model, pin, trigger))]
+    asked += [(since, ERASED)] if policy.triggers and (since := _erased(session, model)) is not None else []
     reasons = [why for when, why in asked if when is not None and when <= now]
     upcoming = min((when for when, _ in asked if when is not None and when > now), default=None)
     if not reasons:
@@ -106,6 +110,12 @@ def due(session: Session, model: Model) -> Due:
         rested = before.began + policy.rest
         return Due(until=None, why=f"{reason}, but rests until {rested:%Y-%m-%d %H:%M} UTC", next=rested)
     return Due(until=now, why=reason)
+
+
+def _erased(session: Session, model: Model) -> datetime | None:
+    """Since when the model's last version is one that learned from rows that were erased."""
+    made = version.versions(session.facts, session.app.name, model.name)
+    return erasures.marked(session).get(made[-1].version) if made else None
 
 
 def _asks(session: Session, model: Model, pin: Pinned, trigger: Trigger) -> tuple[datetime | None, str] | None:
@@ -134,18 +144,20 @@ def _asks(session: Session, model: Model, pin: Pinned, trigger: Trigger) -> tupl
 
 def _news(session: Session, model: Model, pin: Pinned) -> bool:
     """Whether a training now would see anything that the last did not: the same rows would give the same version."""
-    batches = snapshot.present(session, model)
+    batches = snapshot.believed(session, model)
+    if any(batch < pin.batches.get(table, 0) for table, batch in batches.items()):
+        return False  # less is believed now than was learned from
     if batches != pin.batches:
         return True
     return min(session.clock.now(), snapshot.greatest(session, model, batches)) > pin.cutoff
 
 
 def _grown(session: Session, model: Model, pin: Pinned) -> int:
-    """Rows that came into the model's tables after the pinned batches."""
-    tables = {contract.spec(t).name for t in snapshot.tables_of(model)}
-    sources = [s.name for s in session.app.sources if contract.spec(s.contract).name in tables]
+    """Rows that came into the model's tables after the pinned batches, and may be learned from."""
+    believed = snapshot.believed(session, model)
+    sources = [s.name for s in session.app.sources if contract.spec(s.contract).name in believed]
     said = [each for name in sources for each in gather.ingested(session, name)]
-    return sum(each.accepted for each in said if each.batch > pin.batches.get(each.table, 0))
+    return sum(s.accepted for s in said if pin.batches.get(s.table, 0) < s.batch <= believed[s.table])
 
 
 def begin(session: Session, model: Model, what: Due) -> Fact | None:

@@ -14,11 +14,14 @@ import msgspec
 from flyball._kernel.errors import AdapterError, RetryableError
 from flyball._kernel.ports import Blobs, Clock, Facts, Lease, Signer
 from flyball.app import App
+from flyball.data import seal
+from flyball.data.seal import Seal, Vault
 from flyball.data.source import Reader
 from flyball.data.tables import Tables
 from flyball.learn.features.online import Online
 from flyball.release.route import Routes
 from flyball.serve.auth import Keys
+from flyball.serve.ingest import Inbox
 from flyball.serve.journal import Journal, Settings
 from flyball.serve.outcomes import Outcomes
 
@@ -46,8 +49,10 @@ class Session:
     Attributes:
         home: the folder where state and reports lie.
         holder: names this process in leases.
+        inbox: where rows wait that others pushed; None where nobody can.
         journals: settings -> the journal of all server processes.
         outcomes: what became of questions, as it was posted.
+        vault: what ties tokens to the personal values that they stand for; None where nothing is sealed, see `seal.Seal`.
         keys: who may do what.
         commit: the git commit of the app file, with a + when there are changes; "" outside a repository.
     """
@@ -65,14 +70,21 @@ class Session:
     routes: Routes
     journals: Callable[[Settings], Journal]
     outcomes: Outcomes
+    vault: Vault | None
     keys: Keys
     commit: Callable[[], str]
     holder: str
+    inbox: Inbox | None = None
 
     @property
     def models(self) -> tuple[str, ...]:
         """The names of the app's models."""
         return tuple(m.name for m in self.app.models)
+
+    @property
+    def seal(self) -> Seal:
+        """How personal cells are sealed here."""
+        return Seal(self.signer.secret(seal.PURPOSE), self.vault)
 
     @property
     def journal(self) -> Journal:

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 import msgspec
 
 from flyball._kernel.errors import StateError
-from flyball.cycle import gather, retrain
+from flyball.cycle import erasures, expectations, gather, retrain, suspected
 from flyball.cycle.reconcile import Looked
 from flyball.cycle.session import Session
 from flyball.data.ingest import Ingested
@@ -41,12 +41,23 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class VersionStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One version."""
+    """One version; `erased` says since when rows that it learned from are gone ("": they are all there)."""
 
     version: str
     decision: str
     registered: str
     cutoff: str
+    erased: str = ""
+
+
+class ErasureStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One erasure that was begun and is not over: the same command ends it. The subject is a keyed hash."""
+
+    subject: str
+    column: str
+    op: str
+    reason: str
+    began: datetime
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,6 +132,10 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     """The whole.
 
     Attributes:
+        beliefs: how it stands with each table that something is expected of.
+        changed: the files whose content changed after they were ingested.
+        erasing: erasures that died in the middle, or are carried out now.
+        suspects: columns that seem to hold personal data, and are not declared so.
         sources: the monitors of sources, which concern every model.
         loop: what it thought in its last pass; None if it never ran here.
         silence: what to say where no loop looks; "" if one does.
@@ -135,6 +150,10 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     journal: JournalStatus
     loop: Looked | None
     silence: str
+    beliefs: list[expectations.Belief] = []
+    changed: list[gather.Changed] = []
+    erasing: list[ErasureStatus] = []
+    suspects: list[suspected.Suspicion] = []
 
 
 def status(session: Session, looked: Looked | None = None) -> Status:
@@ -160,6 +179,10 @@ def status(session: Session, looked: Looked | None = None) -> Status:
         ),
         loop=looked,
         silence=silence(looked, session.clock.now()),
+        beliefs=expectations.beliefs(session),
+        changed=gather.changed(session),
+        erasing=_erasing(session),
+        suspects=suspected.standing(session),
     )
 
 
@@ -173,6 +196,14 @@ def silence(looked: Looked | None, now: datetime) -> str:
     if now - looked.at > STALE:
         return f"No loop has looked since {looked.at:%Y-%m-%d %H:%M} UTC: nothing happens by itself. flyball up APP starts one."
     return ""
+
+
+def _erasing(session: Session) -> list[ErasureStatus]:
+    return [
+        ErasureStatus(subject=row.subject, column=row.column, op=row.op, reason=row.reason, began=row.began)
+        for row in erasures.rows(session)
+        if row.ended is None
+    ]
 
 
 def _tables(ingested: Iterable[Ingested]) -> list[Table]:
@@ -214,6 +245,7 @@ def _posted(session: Session, posted: Mapping[str, Counts], name: str) -> Counts
 def _model(session: Session, name: str, posted: Counts) -> ModelStatus:
     now = rollout.now(session.facts, session.app.name, name)
     rows = version.versions(session.facts, session.app.name, name)
+    gone = erasures.marked(session)
     return ModelStatus(
         model=name,
         champion=now.champion,
@@ -231,6 +263,7 @@ def _model(session: Session, name: str, posted: Counts) -> ModelStatus:
                 decision=row.decision,
                 registered=row.registered.isoformat(),
                 cutoff=_cutoff(session, row),
+                erased=gone[row.version].isoformat() if row.version in gone else "",
             )
             for row in rows
         ],

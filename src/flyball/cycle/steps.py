@@ -55,12 +55,14 @@ class Pinned(Said, frozen=True, kw_only=True, tag="cycle.pinned"):
         cutoff: nothing that became known at or after this moment takes part.
         reason: why it was pinned.
         recipes: source -> the fingerprint of what turned its files into these rows.
+        erased: how often rows had been erased that the model had learned from.
     """
 
     batches: dict[str, int]
     cutoff: datetime
     reason: str
     recipes: dict[str, str] = msgspec.field(default_factory=dict)
+    erased: int = 0
 
 
 DONE = Projection(

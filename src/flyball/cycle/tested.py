@@ -9,6 +9,8 @@ from datetime import datetime
 import numpy as np
 import polars as pl
 
+from flyball._kernel.errors import StateError
+from flyball.cycle import erasures
 from flyball.cycle.session import Session
 from flyball.cycle.steps import Done
 from flyball.data import contract
@@ -35,8 +37,20 @@ class Tested:
 
 
 def load_examples(session: Session, done: Dones) -> Examples:
-    """The examples that a step left behind."""
-    return building.from_bytes(session.blobs.get(done["examples"].outputs["examples"]))
+    """The examples that a step left behind.
+
+    Raises:
+        StateError: `examples-erased`.
+    """
+    digest = done["examples"].outputs["examples"]
+    if not session.blobs.has(digest) and erasures.holds_frame(session, digest):
+        raise StateError(
+            "examples-erased",
+            "The examples of this training held rows that were erased, so they are gone.",
+            why="What was measured on them stands; measured anew it would be of other rows.",
+            next="Train on what is left: flyball apply APP --until TIME, with a time after the last row.",
+        )
+    return building.from_bytes(session.blobs.get(digest))
 
 
 def slices(model: Model) -> tuple[str, ...]:
@@ -84,9 +98,12 @@ def recalled(session: Session, version: Manifest, examples: Examples, rows: np.n
         rows: (n,) a mask over `examples`.
 
     Returns:
-        (rows,) its scores, or None where one of the rows was not held out for it.
+        (rows,) its scores, or None where one of the rows was not held out for it, or its examples were erased.
     """
-    theirs = building.from_bytes(session.blobs.get(version.artifacts["examples"])).frame
+    digest = version.artifacts["examples"]
+    if not session.blobs.has(digest) and erasures.holds_frame(session, digest):
+        return None
+    theirs = building.from_bytes(session.blobs.get(digest)).frame
     theirs = theirs.filter(pl.col("_asked").is_between(version.tested_from, version.tested_until, closed="left"))
     scores = fitting.read_scores(session.blobs.get(version.artifacts[fitting.SCORES]))[0]
     same = [n for n in examples.frame.columns if n == "_asked" or n.startswith("_request.")]

@@ -16,7 +16,7 @@ import polars as pl
 from flyball._kernel import conditions
 from flyball._kernel.conditions import Condition, Metric, Verdict
 from flyball._kernel.errors import StateError
-from flyball.cycle import artifacts
+from flyball.cycle import artifacts, expectations
 from flyball.cycle.session import Session
 from flyball.data import dataset
 from flyball.data.source import Source
@@ -148,7 +148,7 @@ class Watch:
         return known[1]
 
     def sources(self) -> list[Observed]:
-        """Every source that was declared to be fresh within some time."""
+        """Every source that was declared to be fresh within some time, and every table that something is expected of."""
         now = self._session.clock.now()
         found: list[Observed] = []
         for source in self._session.app.sources:
@@ -161,7 +161,7 @@ class Watch:
                 known = self._newests[source.name] = _Newest(batch, now, self._newest(source, now))
             look = fresh.freshness(known.newest, within, now)
             found.append(_looked(f"fresh {source.name}", "", look, within))
-        return found
+        return found + expectations.watched(self._session)
 
     def _monitor(self, model: Model, monitor: Monitor, champion: str) -> Observed:
         watched, now, live = monitor.watches, self._session.clock.now(), self._live[model.name]

@@ -10,11 +10,11 @@ Its outcomes were known at `outcome_time`; where that stays null for `void_after
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, overload
 
 import dataframely as dy
 import polars as pl
@@ -25,15 +25,23 @@ from flyball._kernel.errors import DeclarationError
 from flyball._kernel.place import Place
 
 _ROLES = "flyball.roles"
+
+Migration = Callable[[pl.LazyFrame], pl.LazyFrame]
+"""From rows of an earlier version of a contract to rows of this one."""
+
 C = TypeVar("C", bound=dy.Column)
+
+Stored = Literal["plain", "hash", "token"]
 
 
 class _ContractMeta(SchemaMeta):
     """Remembers where a contract stands, and tells a column which contract it was taken from."""
 
-    def __new__(mcs, name: str, bases: tuple[type[object], ...], namespace: dict[str, Any]) -> SchemaMeta:
+    def __new__(
+        mcs, name: str, bases: tuple[type[object], ...], namespace: dict[str, Any], **declared: Any
+    ) -> SchemaMeta:
         namespace["__flyball_place__"] = place.here()
-        return super().__new__(mcs, name, bases, namespace)
+        return super().__new__(mcs, name, bases, namespace, **declared)
 
     if not TYPE_CHECKING:
         # Hidden from the type checker, which would believe that every name is a column.
@@ -47,9 +55,41 @@ class _ContractMeta(SchemaMeta):
 
 
 class Contract(dy.Schema, metaclass=_ContractMeta):
-    """Subclass this with dataframely columns; wrap columns that have a role in `event_time`, `outcome`, `personal`, ..."""
+    """Subclass this with dataframely columns; wrap columns that have a role in `event_time`, `outcome`, `personal`, ...
+
+    A contract that changed so that stored rows no longer fit has a higher `version`, and says with `migrate` how rows of an
+    earlier one become rows of this one: `class Flight(fb.Contract, version=2, migrate=miles_to_kilometres)`.
+    """
 
     __flyball_place__: ClassVar[Place]
+    __flyball_version__: ClassVar[int] = 1
+    __flyball_migrate__: ClassVar[Mapping[int, Migration]] = {}
+
+    def __init_subclass__(
+        cls, *, version: int = 1, migrate: Migration | Mapping[int, Migration] | None = None, **rest: Any
+    ) -> None:
+        """Note the version.
+
+        Args:
+            version: counts from 1; each has a table of its own.
+            migrate: `LazyFrame -> LazyFrame`, from rows of the version before to rows of this one, with `_known`,
+                `_outcome_known` and whatever else it leaves alone passed through; or one such function an earlier version.
+            rest: of other base classes.
+
+        Raises:
+            DeclarationError: `migration-out-of-range`.
+        """
+        super().__init_subclass__(**rest)
+        steps = migrate if isinstance(migrate, Mapping) else {version - 1: migrate} if migrate is not None else {}
+        if version < 1 or not all(1 <= step < version for step in steps):
+            raise DeclarationError(
+                "migration-out-of-range",
+                f"{cls.__name__} has version {version}, and migrates from {', '.join(map(str, steps)) or 'none'}.",
+                where=cls.__flyball_place__,
+                why="Versions count from 1, and rows come from an earlier one.",
+                next="Write class Name(fb.Contract, version=2, migrate=function).",
+            )
+        cls.__flyball_version__, cls.__flyball_migrate__ = version, dict(steps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +121,17 @@ class Protected:
     """A group whose treatment is watched; a slice of every evaluation."""
 
 
-Role = EventTime | OutcomeTime | Outcome | Personal | Protected
+@dataclass(frozen=True, slots=True)
+class Hashed:
+    """Personal, and stored as a keyed hash."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tokenised:
+    """Personal, and stored as a token."""
+
+
+Role = EventTime | OutcomeTime | Outcome | Personal | Protected | Hashed | Tokenised
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,9 +196,21 @@ def outcome(column: C) -> C:
     return _with_role(column, Outcome())
 
 
-def personal(column: C) -> C:
-    """A value that identifies a person; journals and facts hold its keyed hash alone."""
-    return _with_role(column, Personal())
+def personal(column: C, *, stored: Stored = "plain") -> C:
+    """A value that identifies a person: recorded as a keyed hash, and lying in tables as `stored` says; see `data.seal`.
+
+    Raises:
+        DeclarationError: `personal-not-text`, when it is not of texts and not stored plain.
+    """
+    role = Hashed() if stored == "hash" else Tokenised() if stored == "token" else None
+    if stored != "plain" and (role is None or not isinstance(column, dy.String)):
+        raise DeclarationError(
+            "personal-not-text",
+            f"A column that is {type(column).__name__} cannot be stored as {stored!r}.",
+            where=place.here(),
+            why="It is stored plain, or as a hash or a token, which are texts: declare it as dy.String(...).",
+        )
+    return _with_role(column, Personal(), *([role] if role else []))
 
 
 def protected(column: C) -> C:
@@ -187,7 +249,9 @@ class Spec:
     """A contract as plain data, checked: what every stage reads.
 
     Attributes:
-        name: the table's name.
+        name: the table's name; that of the contract, and from its second version on, with the number of the version.
+        title: the contract's name, whatever its version.
+        version: counts from 1.
         known_before: the row is known this long before its event time.
         outcomes: names of outcome columns; empty when the contract has none, and then `outcome_time` is None.
     """
@@ -201,6 +265,8 @@ class Spec:
     void_after: timedelta | None
     outcomes: tuple[str, ...]
     place: Place = field(compare=False)
+    title: str = ""
+    version: int = 1
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -226,9 +292,20 @@ class Spec:
         """Names of the columns that have a role."""
         return tuple(c.name for c in self.columns if any(isinstance(r, role) for r in c.roles))
 
+    @property
+    def sealed(self) -> dict[str, Stored]:
+        """Personal column -> how it is stored, of those that are not stored plain."""
+        hashed: dict[str, Stored] = dict.fromkeys(self.with_role(Hashed), "hash")
+        return hashed | dict.fromkeys(self.with_role(Tokenised), "token")
+
     def column(self, name: str) -> Column:
         """One column by name."""
         return next(c for c in self.columns if c.name == name)
+
+
+def table(title: str, version: int) -> str:
+    """The name of the table of a version of a contract."""
+    return title if version == 1 else f"{title}__{version}"
 
 
 @lru_cache(maxsize=256)
@@ -257,7 +334,9 @@ def spec(contract: type[Contract]) -> Spec:
     settled = next((n for n, r in roles.items() if OutcomeTime in r), None)
     about, ends = roles[event][EventTime], roles[settled][OutcomeTime] if settled else None
     return Spec(
-        name=contract.__name__,
+        name=table(contract.__name__, contract.__flyball_version__),
+        title=contract.__name__,
+        version=contract.__flyball_version__,
         columns=columns,
         key=tuple(c.name for c in columns if c.key),
         event_time=event,
@@ -312,8 +391,8 @@ def _problems(columns: tuple[Column, ...]) -> Iterator[tuple[str, str]]:
 _TIMES = (EventTime, OutcomeTime, Outcome)
 
 
-def _with_role(column: C, role: Role) -> C:
-    column.metadata = {**(column.metadata or {}), _ROLES: (*_roles(column), role)}
+def _with_role(column: C, *roles: Role) -> C:
+    column.metadata = {**(column.metadata or {}), _ROLES: (*_roles(column), *roles)}
     return column
 
 

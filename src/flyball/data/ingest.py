@@ -10,27 +10,22 @@ Every row that was read is counted once: read = accepted + quarantined + duplica
 
 from __future__ import annotations
 
-import inspect
-import sysconfig
 import time
-import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
 import msgspec
 import polars as pl
 
 from flyball._kernel import facts
-from flyball._kernel.errors import DataError, StateError
-from flyball._kernel.place import Place
-from flyball.data import contract, dataset, quarantine
+from flyball._kernel.errors import StateError
+from flyball.data import contract, dataset, intake, quarantine
 from flyball.data.contract import Spec
-from flyball.data.source import LINE, File, Reader, Reading, Source
-from flyball.data.tables import BATCH, KNOWN, MOMENT, OUTCOME_KNOWN, Head, Tables
-
-_BEFORE = "\0before\0"  # no column of a contract starts like this
+from flyball.data.intake import Intake
+from flyball.data.source import File, Reader, Source
+from flyball.data.tables import BATCH, Head, Staged, Tables, joined
+from flyball.data.withdrawal import Withdrawn
 
 
 class Ingested(facts.Said, frozen=True, kw_only=True, tag="data.ingested"):
@@ -71,6 +66,10 @@ class Ingested(facts.Said, frozen=True, kw_only=True, tag="data.ingested"):
     known_from: datetime | None
 
 
+Account = Ingested | Withdrawn
+"""What a batch leaves in quarantine, beside its bad rows: what its fact says."""
+
+
 @dataclass(frozen=True, slots=True)
 class Result:
     """What to record: the fact's record, and how long it took.
@@ -104,21 +103,19 @@ def ingest(
         file: one of `reader.files(source)`.
 
     Raises:
-        DataError, DeclarationError: see `source.Reader`, `quarantine.sift`; `preparation-failed`; nothing is ingested.
+        DataError, DeclarationError: see `source.Reader`, `intake.take`; nothing is ingested.
         RetryableError: `concurrent-ingest`; run again.
     """
     began = time.perf_counter()
     spec = contract.spec(source.contract)
-    head, aside = _settle(tables, spec)
+    head, aside = settle(tables, spec)
     key = position(source, file, recipe)
     if (done := tables.position(spec.name, key)) is not None:
         return Result(_account(tables, spec.name, done), fresh=False, measured={})
+    stored = dataset.scan(tables, spec, head.batch)
     with reader.open(source, file) as reading:
-        prepared, ragged = _prepared(source, reading, file), quarantine.ragged(reading.ragged.collect())
-    read = time.perf_counter()
-    sifted = quarantine.sift(prepared, source.contract, file.name)
-    news = _news(tables, spec, head, sifted.good)
-    bad = pl.concat([sifted.bad, ragged])
+        taken = intake.take(Intake(source, file, tables, stored, head.batch + 1, known_from), reading)
+    taking = time.perf_counter()
     said = Ingested(
         source=source.name,
         table=spec.name,
@@ -126,29 +123,31 @@ def ingest(
         digest=file.digest,
         recipe=recipe,
         batch=head.batch + 1,
-        read=prepared.height + ragged.height,
-        accepted=news.height,
-        quarantined=bad.height,
-        duplicates=sifted.repeats + sifted.good.height - news.height,
-        corrections=news.height - news[_BEFORE].null_count(),
-        unsettled=news[spec.outcome_time].null_count() if spec.outcome_time else 0,
-        by_rule=quarantine.by_rule(bad),
-        ignored=tuple(c for c in prepared.columns if c not in (*spec.names, LINE)),
+        read=taken.accepted + taken.quarantined + taken.repeats,
+        accepted=taken.accepted,
+        quarantined=taken.quarantined,
+        duplicates=taken.repeats,
+        corrections=taken.corrections,
+        unsettled=taken.unsettled,
+        by_rule=dict(taken.by_rule),
+        ignored=taken.ignored,
         known_from=known_from,
     )
-    checked = time.perf_counter()
-    tables.append(quarantine.table(spec.name), _aside(bad, said), said.batch, {}, expect=aside)
-    tables.append(spec.name, _observed(news, spec, known_from), said.batch, {key: said.batch}, expect=head)
-    seconds = {"read": read - began, "check": checked - read, "write": time.perf_counter() - checked}
+    account = tables.stage(
+        quarantine.table(spec.name), quarantine.account(facts.encode(said), source.name, file.name), said.batch
+    )
+    tables.append(quarantine.table(spec.name), joined(account, *taken.bad), said.batch, {}, expect=aside)
+    tables.append(spec.name, _rows(taken.good, spec), said.batch, {key: said.batch}, expect=head)
+    seconds = {"take": taking - began, "commit": time.perf_counter() - taking}
     return Result(said, fresh=True, measured=seconds)
 
 
-def repair(tables: Tables, table: str, after: int = 0) -> tuple[Ingested, ...]:
+def repair(tables: Tables, table: str, after: int = 0) -> tuple[Account, ...]:
     """What the batches of `table` later than `after` say, in order: facts that a crash may have kept from being recorded."""
     return _accounts(tables, table, after, tables.head(table).batch)
 
 
-def _settle(tables: Tables, spec: Spec) -> tuple[Head, Head]:
+def settle(tables: Tables, spec: Spec) -> tuple[Head, Head]:
     """The heads of the table and its quarantine, once what a crash left behind is gone.
 
     The quarantine runs ahead of the table after a crash, or while another writer is between its two commits. An empty
@@ -158,97 +157,22 @@ def _settle(tables: Tables, spec: Spec) -> tuple[Head, Head]:
     head, aside = tables.head(spec.name), tables.head(aside_name)
     if aside.batch <= head.batch:
         return head, aside
-    nothing = _observed(pl.DataFrame(schema=spec.dtypes), spec, None)
-    tables.append(spec.name, nothing, head.batch, {}, expect=head)
+    tables.append(spec.name, _nothing(spec), head.batch, {}, expect=head)
     tables.delete(aside_name, pl.col(BATCH) > head.batch, quarantine.SCHEMA, head.batch, expect=aside)
-    return _settle(tables, spec)  # anew: another writer may have come and crashed by now
+    return settle(tables, spec)  # anew: another writer may have come and crashed by now
 
 
-def _prepared(source: Source, reading: Reading, file: File) -> pl.DataFrame:
-    """The rows that the preparation yields."""
-    try:
-        return source.prepare(reading.rows).lazy().collect()
-    except Exception as problem:  # the preparation is the user's code: whatever it raises, it is told where
-        _readable(source, reading, file)
-        raise DataError(
-            "preparation-failed",
-            f"{file.name}: the preparation of {source.name} raised {type(problem).__name__}: {problem}",
-            where=_user_line(problem, source),
-            why="Nothing of this file was ingested.",
-            next="Mend the preparation, then run `flyball apply` again.",
-        ) from problem
+def _rows(good: tuple[Staged, ...], spec: Spec) -> pl.DataFrame | Staged:
+    """What was staged for the table; a batch without rows is a batch."""
+    return joined(*good) if good else _nothing(spec)
 
 
-def _readable(source: Source, reading: Reading, file: File) -> None:
-    """A lazy reader fails only when the preparation pulls: read the file alone, to tell who is at fault."""
-    try:
-        reading.rows.collect()
-    except (pl.exceptions.PolarsError, OSError) as problem:
-        raise DataError(
-            "file-unreadable",
-            f"{file.name} cannot be read: {problem}",
-            where=source.place,
-            why="Nothing of this file was ingested.",
-            next="Replace the file, then run `flyball apply` again.",
-        ) from problem
-
-
-def _user_line(problem: Exception, source: Source) -> Place:
-    """The deepest line of the traceback that is neither ours nor a library's; else where the preparation is defined."""
-    ours = Path(__file__).resolve().parent.parent
-    libraries = [ours, *(Path(p) for n, p in sysconfig.get_paths().items() if n in ("stdlib", "purelib", "platlib"))]
-    for frame, line in reversed(list(traceback.walk_tb(problem.__traceback__))):
-        file = Path(frame.f_code.co_filename)
-        if file.is_file() and not any(file.is_relative_to(library) for library in libraries):
-            return Place(str(file), line)
-    code = getattr(inspect.unwrap(source.prepare), "__code__", None)
-    return Place(code.co_filename, code.co_firstlineno) if code is not None else source.place
-
-
-def _news(tables: Tables, spec: Spec, head: Head, good: pl.DataFrame) -> pl.DataFrame:
-    """The rows that say something new, each with when the table knew its key before, if it did."""
-    first = good.with_columns(pl.lit(None, dtype=MOMENT).alias(_BEFORE))
-    if head.batch == 0 or good.is_empty():
-        return first
-    stored = tables.scan(spec.name, head.batch, dataset.schema(spec))
-    touched = stored.join(good.lazy().select(spec.key), on=spec.key, how="semi")
-    current = dataset.last(touched, spec).collect()
-    if current.is_empty():
-        return first
-    others = [c for c in spec.names if c not in spec.key]
-    renamed = current.select(*spec.key, pl.col(KNOWN).alias(_BEFORE), *(pl.col(c).alias(_BEFORE + c) for c in others))
-    both = good.join(renamed, on=spec.key, how="left", maintain_order="left")
-    same = pl.all_horizontal(
-        pl.col(_BEFORE).is_not_null(), *(pl.col(c).eq_missing(pl.col(_BEFORE + c)) for c in others)
-    )
-    return both.filter(~same).select(*spec.names, _BEFORE)
-
-
-def _observed(news: pl.DataFrame, spec: Spec, known_from: datetime | None) -> pl.DataFrame:
-    """Rows with the times at which they were known.
-
-    A correction is never known before what it corrects: a history row whose event time moved back would otherwise stay
-    hidden behind the wrong one for good.
-    """
-    least = pl.lit(known_from, dtype=MOMENT)
-    declared = pl.col(spec.event_time) - spec.known_before
-    before = [_BEFORE] if _BEFORE in news.columns else []
-    times = {KNOWN: pl.max_horizontal(declared, least, *before)}
-    if spec.outcome_time is not None:
-        settled = pl.col(spec.outcome_time)
-        times[OUTCOME_KNOWN] = pl.when(settled.is_not_null()).then(pl.max_horizontal(settled, least))
-    return news.select(**times, **{c: pl.col(c) for c in spec.names})
-
-
-def _aside(bad: pl.DataFrame, said: Ingested) -> pl.DataFrame:
-    """The batch's rows of the quarantine table: its account, and its bad rows."""
-    account = pl.DataFrame({LINE: [None], "rules": [None], "row": [facts.encode(said).decode()]}, schema=bad.schema)
-    named = pl.concat([account, bad]).with_columns(_source=pl.lit(said.source), _file=pl.lit(said.file))
-    return named.select("_source", "_file", LINE, "rules", "row")
+def _nothing(spec: Spec) -> pl.DataFrame:
+    return intake.observed(pl.LazyFrame(schema=spec.dtypes), spec, None).collect()
 
 
 def _account(tables: Tables, table: str, batch: int) -> Ingested:
-    found = _accounts(tables, table, batch - 1, batch)
+    found = [said for said in _accounts(tables, table, batch - 1, batch) if isinstance(said, Ingested)]
     if not found:
         raise StateError(
             "batch-without-account",
@@ -259,7 +183,7 @@ def _account(tables: Tables, table: str, batch: int) -> Ingested:
     return found[0]
 
 
-def _accounts(tables: Tables, table: str, after: int, upto: int) -> tuple[Ingested, ...]:
+def _accounts(tables: Tables, table: str, after: int, upto: int) -> tuple[Account, ...]:
     rows = tables.scan(quarantine.table(table), upto, quarantine.SCHEMA)
     accounts = rows.filter(pl.col("rules").is_null() & (pl.col(BATCH) > after)).sort(BATCH).collect()
-    return tuple(msgspec.json.decode(row, type=Ingested) for row in accounts["row"])
+    return tuple(msgspec.json.decode(row, type=Account) for row in accounts["row"])

@@ -10,11 +10,12 @@ Refused: guessing. Text formats yield text cells; what type a cell has is said b
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Protocol
+from typing import Protocol, TypedDict, Unpack
 
 import polars as pl
 
@@ -29,6 +30,12 @@ LINE = "_line"
 
 TEXT = "text"
 """String: a line that is no row, as it stood in the file."""
+
+RULE = "rule"
+"""String: why it is no row."""
+
+RAGGED: Mapping[str, pl.DataType] = {LINE: pl.Int64(), TEXT: pl.String(), RULE: pl.String()}
+"""The columns of the lines of a file that are no rows."""
 
 NULLS = ("", "NA")
 """The cells of a CSV file that mean null."""
@@ -45,6 +52,11 @@ class At:
         """What of it decides which rows the same bytes become; the recipe of a file counts it in."""
         return ()
 
+    @property
+    def slices(self) -> bool:
+        """Whether a file that was ingested is listed no more, and is found again by its name alone."""
+        return False
+
 
 @dataclass(frozen=True)
 class Files(At):
@@ -54,19 +66,39 @@ class Files(At):
         pattern: a path or glob, relative to the app file or to the package.
         package: an installed distribution's import package that carries the files.
         nulls: the cells of a CSV file that mean null.
+        separator: between the cells of a CSV file; "" for a comma, and in a .tsv file a tab.
+        encoding: of a text file; "" for UTF-8, or what its byte order mark says.
     """
 
     pattern: str
     package: str | None = None
     nulls: tuple[str, ...] = NULLS
+    separator: str = ""
+    encoding: str = ""
 
     @property
     def recipe(self) -> tuple[object, ...]:
         """How cells are read."""
-        return (self.nulls,)
+        return (self.nulls, self.separator, self.encoding)
 
     def __str__(self) -> str:
         return self.pattern
+
+
+@dataclass(frozen=True)
+class Objects(Files):
+    """Files in an object store that match: `pattern` is a URL, such as `s3://bucket/folder/*.parquet`.
+
+    Where the store is and who asks is placement, and never declared: it comes from the environment.
+    """
+
+
+class Reads(TypedDict, total=False):
+    """How the cells of text files are read; see `files`."""
+
+    nulls: tuple[str, ...]
+    separator: str
+    encoding: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +128,8 @@ class File:
 
     Attributes:
         name: the path relative to the source's folder, with forward slashes.
-        digest: SHA-256 of the bytes as they lie, in hexadecimal.
+        digest: SHA-256, in hexadecimal, of the bytes as they lie; of what is read elsewhere, of what tells its content (of an
+            object, its ETag and size); "" of a file that cannot be opened.
         size: bytes.
     """
 
@@ -111,7 +144,8 @@ class Reading:
 
     Attributes:
         rows: the cells (text formats: String, null for the source's `nulls`) and `_line`.
-        ragged: `_line` and `text` of the lines that have too few or too many fields, or no readable form at all.
+        ragged: `_line` and `text` of the lines that are no rows, and where it is not just `ragged`, the `rule` that says why:
+            they have too few or too many fields, or no readable form at all.
     """
 
     rows: pl.LazyFrame
@@ -131,7 +165,7 @@ class Reader(Protocol):
         Raises:
             DeclarationError: `package-not-installed`, `source-of-unknown-format`.
             DataError: `source-without-files`.
-            AdapterError: `file-unopenable`.
+            AdapterError: where the files lie cannot be asked; it names the source's line, as all errors of a reader do.
         """
 
     def open(self, source: Source, file: File) -> AbstractContextManager[Reading]:
@@ -139,6 +173,7 @@ class Reader(Protocol):
 
         Raises:
             DataError: `file-unreadable`; `file-changed` when it is no longer the file that was found.
+            AdapterError: `file-unopenable`.
         """
 
 
@@ -181,23 +216,43 @@ def files(
     fresh_within: timedelta | None = None,
     package: str | None = None,
     name: str | None = None,
+    **reads: Unpack[Reads],
 ) -> Source:
     """Rows from files: CSV, JSON lines (each also .gz, .zst, .zip), Parquet or Arrow.
 
     Args:
-        path_or_glob: relative to the folder of the file that this is written in, or to `package`.
+        path_or_glob: relative to the folder of the file that this is written in, or to `package`; or the URL of objects in a
+            store, `s3://bucket/folder/*.parquet`. `*` stands within a folder, `**` across folders.
         prepare: `LazyFrame -> LazyFrame`; text cells stay text; keep `_line`, and bad rows can be found in their file.
         yields: the contract of the prepared rows. Cells that are still text are parsed to its types.
         fresh_within: how old the newest event may be.
         package: an installed package whose folder holds the files; it is found, and never imported.
         name: tells two sources of one file name apart; by default the file's stem and the contract.
+        reads: of text files: `nulls`, the cells that mean null ("" and "NA"); `separator`, one character (a comma; a tab in
+            .tsv); `encoding`, by Python's name (UTF-8, or what the byte order mark says).
 
     Raises:
-        DeclarationError: `source-yields-no-contract`, `source-without-preparation`.
+        DeclarationError: `source-yields-no-contract`, `source-without-preparation`, `source-of-unknown-store`,
+            `source-holds-a-secret`, `separator-not-usable`, `encoding-unknown`.
     """
     where = place.here()
-    declared: object = yields
-    if not (isinstance(declared, type) and issubclass(declared, Contract)):
+    believable(path_or_glob, prepare, yields, where)
+    _readable(reads, where)
+    at = _objects(path_or_glob, reads, where) if "://" in path_or_glob else Files(path_or_glob, package, **reads)
+    stem = path_or_glob.replace("\\", "/").rsplit("/", 1)[-1].split(".", 1)[0]
+    return Source(
+        name=name or f"{stem}.{contract.spec(yields).title}",
+        at=at,
+        prepare=prepare,
+        contract=yields,
+        fresh_within=fresh_within,
+        place=where,
+    )
+
+
+def believable(path_or_glob: str, prepare: object, yields: object, where: Place) -> None:
+    """Refuse a source of which no row could be believed."""
+    if not (isinstance(yields, type) and issubclass(yields, Contract)):
         raise DeclarationError(
             "source-yields-no-contract",
             f"The source {path_or_glob!r} yields {yields!r}, which is not a contract.",
@@ -213,12 +268,49 @@ def files(
             why="A preparation turns the raw LazyFrame into rows of the contract.",
             next="Pass a function from LazyFrame to LazyFrame: prepare=departures.",
         )
-    stem = path_or_glob.replace("\\", "/").rsplit("/", 1)[-1].split(".", 1)[0]
-    return Source(
-        name=name or f"{stem}.{contract.spec(yields).name}",
-        at=Files(path_or_glob, package),
-        prepare=prepare,
-        contract=yields,
-        fresh_within=fresh_within,
-        place=where,
-    )
+
+
+def _readable(reads: Reads, where: Place) -> None:
+    """Refuse what no text file can be read by."""
+    separator, encoding = reads.get("separator", ""), reads.get("encoding", "")
+    if separator and (len(separator) > 1 or not separator.isascii() or separator in '"\r\n\0'):
+        raise DeclarationError(
+            "separator-not-usable",
+            f"{separator!r} cannot separate cells.",
+            where=where,
+            why="It is one ASCII character, and neither a quote nor the end of a line.",
+            next="Declare the one that the file has: separator=';'.",
+        )
+    try:
+        " ".encode(encoding or "utf-8")
+    except (LookupError, UnicodeError) as problem:
+        raise DeclarationError(
+            "encoding-unknown",
+            f"There is no encoding of text that is named {encoding!r}.",
+            where=where,
+            why="Python has none of that name.",
+            next="Name one that it has, such as encoding='cp1252' or 'utf-16'.",
+        ) from problem
+
+
+def _objects(url: str, reads: Reads, where: Place) -> Objects:
+    """Objects by their URL, which says what to read and nothing of who asks."""
+    scheme, _, path = url.partition("://")
+    bucket = path.partition("/")[0]
+    if "@" in bucket or re.search(r"[?&][^/?&=]*=", path):
+        raise DeclarationError(
+            "source-holds-a-secret",
+            f"The URL of a source in {scheme} names more than a bucket and a path.",
+            where=where,
+            why="A declaration lies in git. Who asks, and how it is proved, is placement: it comes from the environment.",
+            next="Write s3://bucket/path, and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY where it runs.",
+        )
+    if scheme != "s3" or not re.fullmatch(r"[A-Za-z0-9._-]+/.+", path):
+        raise DeclarationError(
+            "source-of-unknown-store",
+            f"The store of {scheme}://{bucket} is not one that is read.",
+            where=where,
+            why="Objects are read from S3 and what speaks as it: s3://bucket/path. Nothing else was tried out.",
+            next="Mend the URL; of another kind, see docs/howto/add-an-adapter.md.",
+        )
+    return Objects(url, **reads)

@@ -56,6 +56,12 @@ class Staged:
     parts: tuple[object, ...]
 
 
+def joined(first: Staged, *others: Staged) -> Staged:
+    """What was staged in parts, for one append; all have the same columns."""
+    parts = (first, *others)
+    return Staged(sum(p.rows for p in parts), first.types, tuple(each for p in parts for each in p.parts))
+
+
 class Deleted(msgspec.Struct, frozen=True, kw_only=True):
     """What a deletion did: rows that are gone, files that held them, and bytes written anew for the rows beside them."""
 

@@ -35,7 +35,8 @@ class Where:
     value: Value
 
     def __str__(self) -> str:
-        said = str(self.value).replace("'", "''")
+        text = self.value.decode() if isinstance(self.value, bytes) else str(self.value)
+        said = text.replace("'", "''")
         return f"{self.column} {self.op} '{said}'"
 
 

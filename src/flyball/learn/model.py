@@ -149,7 +149,7 @@ def check(model: Model) -> None:
     Raises:
         DeclarationError: `leaks-outcome` (a feature reads what settles later), `asked-too-early` (the row itself is not
             known when asked), `predicts-no-outcome`, `outcome-of-unknown-kind`, `no-features`, `personal-as-feature`,
-            `no-such-column`, `default-out-of-range`, and what `meaning.check` refuses.
+            `sealed-differently`, `no-such-column`, `default-out-of-range`, and what `meaning.check` refuses.
     """
     spec = contract.spec(model.question)
     if not model.features.features:
@@ -190,6 +190,7 @@ def check(model: Model) -> None:
                 reads = frozenset({feature.by.question})
         _check_reads(feature, reads, model, spec)
         _check_personal(feature, model)
+        _check_sealed(feature, spec)
     meaning.check(model.features, model.question)
 
 
@@ -237,6 +238,22 @@ def _check_personal(feature: Given | Computed | Latest | Window, model: Model) -
             where=feature.place,
             why="Personal values never appear in artifacts, journals or reports, and features do.",
             next=f"Use what is known of the person instead: window(Table, ..., by={table.__name__}.{personal[0]}, over=...).",
+        )
+
+
+def _check_sealed(feature: Given | Computed | Latest | Window, spec: contract.Spec) -> None:
+    """The same person must be said in the same way on both sides."""
+    if not isinstance(feature, Latest | Window):
+        return
+    table = contract.spec(feature.table)
+    ours, theirs = spec.sealed.get(feature.by.question, "plain"), table.sealed.get(feature.by.table, "plain")
+    if ours != theirs:
+        raise DeclarationError(
+            "sealed-differently",
+            f"The feature {feature.name!r} looks for {spec.title}.{feature.by.question} in {table.title}.{feature.by.table}.",
+            where=feature.place,
+            why=f"One is stored as {ours}, the other as {theirs}, so no row would ever be found.",
+            next="Declare both with the same fb.personal(..., stored=...).",
         )
 
 

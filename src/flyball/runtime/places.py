@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -13,23 +13,31 @@ from flyball._kernel import ids
 from flyball._kernel.errors import StateError
 from flyball._kernel.facts import signed_part
 from flyball._kernel.ports import Clock
-from flyball.adapters.embedded import tokens
+from flyball.adapters.embedded import mounts, tokens
 from flyball.adapters.embedded.alerts import LogAlerts, WebhookAlerts
 from flyball.adapters.embedded.blobs import FileBlobs
 from flyball.adapters.embedded.clock import SteppedClock, SystemClock
 from flyball.adapters.embedded.commit import commit
+from flyball.adapters.embedded.delta_source import DeltaReader
 from flyball.adapters.embedded.facts import SqlFacts
+from flyball.adapters.embedded.frames import FrameReader
+from flyball.adapters.embedded.inbox import FileInbox
 from flyball.adapters.embedded.journal import SqliteJournal
 from flyball.adapters.embedded.keys import FileSigner
 from flyball.adapters.embedded.lease import SqlLease
+from flyball.adapters.embedded.objects import ObjectReader
 from flyball.adapters.embedded.online import SqlOnline
 from flyball.adapters.embedded.outcomes import SqliteOutcomes
+from flyball.adapters.embedded.pushed import PushReader
 from flyball.adapters.embedded.routes import FileRoutes
 from flyball.adapters.embedded.sources import FileReader
+from flyball.adapters.embedded.sql import SqlReader
 from flyball.adapters.embedded.tables import DeltaTables
+from flyball.adapters.embedded.vault import SqliteVault
 from flyball.adapters.memory.blobs import MemoryBlobs
 from flyball.adapters.memory.clock import VirtualClock, drawn
 from flyball.adapters.memory.facts import MemoryFacts
+from flyball.adapters.memory.inbox import MemoryInbox
 from flyball.adapters.memory.journal import MemoryJournal
 from flyball.adapters.memory.keys import MemorySigner
 from flyball.adapters.memory.lease import MemoryLease
@@ -38,25 +46,32 @@ from flyball.adapters.memory.outcomes import MemoryOutcomes
 from flyball.adapters.memory.routes import MemoryRoutes
 from flyball.adapters.memory.tables import MemoryTables
 from flyball.app import App
-from flyball.cycle import account, gather, retrain, steps
+from flyball.cycle import account, contracts, erasures, expectations, gather, retrain, steps, suspected
 from flyball.cycle.session import Session
-from flyball.data.source import Files, Readers
+from flyball.data.kinds import Delta, Pushed, Sql, Yields
+from flyball.data.source import Files, Objects, Readers
 from flyball.release import rollout, version
 from flyball.serve.auth import Keys
+from flyball.serve.ingest import Inbox
 from flyball.watch import observed
 from flyball.watch.alert import Alerts
 
 PROJECTIONS = (
     account.ACCOUNTS,
+    contracts.CONTRACTED,
+    erasures.ERASURES,
+    expectations.BELIEVED,
     gather.COMPLETE,
     gather.INGESTED,
     gather.SEEN,
+    gather.WITHDRAWN,
     observed.OBSERVED,
     retrain.TRAININGS,
     steps.DONE,
     steps.FAILURES,
     steps.LAST,
     steps.PINS,
+    suspected.SUSPECTED,
     rollout.ROLLOUTS,
     version.VERSIONS,
 )
@@ -73,6 +88,7 @@ class Placement:
             configuration folder.
         clock: rehearsal only: the file that the time is read from.
         create: False opens only what is there: a home that does not exist yet is read as an empty one, and not made.
+        databases: name -> where it is, as a URL or by reference: `env:NAME`, `file:PATH`; FLYBALL_DATABASE_<NAME> by default.
     """
 
     root: Path
@@ -80,6 +96,7 @@ class Placement:
     key: Path | None = None
     clock: Path | None = None
     create: bool = True
+    databases: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 def open(app: App, placement: Placement) -> Session:  # noqa: A001 - fb.open, as in io.open
@@ -92,11 +109,13 @@ def open(app: App, placement: Placement) -> Session:  # noqa: A001 - fb.open, as
     clock: Clock = SteppedClock(placement.clock) if placement.clock is not None else SystemClock()
     facts = home / "facts.sqlite"
     if not placement.create and not facts.exists():
-        return _nothing_yet(app, home, clock)
+        return _nothing_yet(app, home, clock, placement)
+    mounts.refuse_network(home)
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    signer = _signer(placement.key or _key(), facts)
+    signer = _signer(placement.key or signing_key(), facts)
     log = SqlFacts(facts, clock, signer, PROJECTIONS)
-    _signed_by_us(log, signer, placement.key or _key())
+    _signed_by_us(log, signer, placement.key or signing_key())
+    inbox = FileInbox(home / "inbox")
     return Session(
         app=app,
         home=home,
@@ -107,13 +126,15 @@ def open(app: App, placement: Placement) -> Session:  # noqa: A001 - fb.open, as
         signer=signer,
         tables=DeltaTables(home / "tables"),
         online=SqlOnline(home / "online.sqlite"),
-        reader=_readers(),
+        reader=_readers(placement.databases, inbox, home),
         routes=FileRoutes(home / "route.json"),
         journals=lambda settings: SqliteJournal(home / "journal", clock, settings),
         outcomes=SqliteOutcomes(home / "outcomes.sqlite"),
+        vault=SqliteVault(home / "vault.sqlite"),
         keys=tokens.open_keys(home, clock),
         commit=lambda: commit(placement.root),
         holder=f"{socket.gethostname()}:{os.getpid()}:{ids.uuid7(SystemClock().now())[-12:]}",
+        inbox=inbox,
     )
 
 
@@ -140,25 +161,35 @@ def _signed_by_us(log: SqlFacts, signer: FileSigner, key: Path) -> None:
         )
 
 
-def _nothing_yet(app: App, home: Path, clock: Clock) -> Session:
+def _nothing_yet(app: App, home: Path, clock: Clock, placement: Placement) -> Session:
     """A home that was never made, read as an empty one: looking at a plan must leave nothing behind."""
-    return _in_memory(app, home, clock, MemorySigner())
+    return _in_memory(app, home, clock, MemorySigner(), placement.databases)
 
 
-def _readers() -> Readers:
-    """One reader a kind of source."""
-    return Readers({Files: FileReader()})
+def _readers(databases: Mapping[str, str], inbox: Inbox, home: Path | None = None) -> Readers:
+    """One reader a kind of source; a home keeps the digests of files from one process to the next."""
+    kept = home / "cache" / "digests.json" if home is not None else None
+    return Readers(
+        {
+            Files: FileReader(kept=kept),
+            Objects: ObjectReader(),
+            Sql: SqlReader(databases),
+            Delta: DeltaReader(),
+            Yields: FrameReader(),
+            Pushed: PushReader(inbox),
+        }
+    )
 
 
 def rehearsal(app: App, placement: Placement, start: datetime, seed: int) -> tuple[Session, VirtualClock]:
     """An app's places in memory, on a virtual clock whose durations are drawn from `seed`; nothing on disk is touched."""
     clock = VirtualClock(start, drawn(seed))
     home = placement.home or placement.root / ".flyball"
-    return _in_memory(app, home, clock, MemorySigner(seed)), clock
+    return _in_memory(app, home, clock, MemorySigner(seed), placement.databases), clock
 
 
-def _in_memory(app: App, home: Path, clock: Clock, signer: MemorySigner) -> Session:
-    journal = MemoryJournal(clock)
+def _in_memory(app: App, home: Path, clock: Clock, signer: MemorySigner, databases: Mapping[str, str]) -> Session:
+    journal, inbox = MemoryJournal(clock), MemoryInbox()
     return Session(
         app=app,
         home=home,
@@ -169,13 +200,15 @@ def _in_memory(app: App, home: Path, clock: Clock, signer: MemorySigner) -> Sess
         signer=signer,
         tables=MemoryTables(),
         online=MemoryOnline(),
-        reader=_readers(),
+        reader=_readers(databases, inbox),
         routes=MemoryRoutes(),
         journals=lambda _: journal,
         outcomes=MemoryOutcomes(),
+        vault=None,
         keys=Keys(lambda: (), clock),
         commit=lambda: "",
         holder="rehearsal",
+        inbox=inbox,
     )
 
 
@@ -193,7 +226,8 @@ def channels(session: Session, webhook: str | None, allow: Sequence[str]) -> lis
     return found
 
 
-def _key() -> Path:
+def signing_key() -> Path:
+    """Where the signing key lies where no placement says it: FLYBALL_KEY, else the user's configuration folder."""
     named = os.environ.get("FLYBALL_KEY")
     if named:
         return Path(named)

@@ -24,6 +24,7 @@ import uvloop
 from flyball._kernel.errors import AdapterError, DeclarationError
 from flyball.cycle import answering
 from flyball.cycle.session import Session
+from flyball.data.kinds import Pushed
 from flyball.release.route import Route
 from flyball.serve.http import Ground, Server
 from flyball.serve.journal import Durability, Settings
@@ -125,10 +126,13 @@ async def _serve(
         def tripped(model: str, version: str, why: str) -> None:
             say(f"{version} is taken out of this process, and the champion of {model} answers everything: {why}")
 
+        pushed = frozenset(each.at.name for each in session.app.sources if isinstance(each.at, Pushed))
         server = Server(
             session.app.name,
             routed,
-            Ground(recorder, journal.find, session.clock, session.keys, session.outcomes, tripped),
+            Ground(
+                recorder, journal.find, session.clock, session.keys, session.outcomes, session.inbox, pushed, tripped
+            ),
         )
 
         def drained() -> None:

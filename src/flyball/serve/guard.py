@@ -77,14 +77,19 @@ def admit(headers: Iterable[tuple[bytes, bytes]], hosts: frozenset[bytes]) -> di
     return found
 
 
-async def body(headers: dict[bytes, bytes], receive: Receive, limits: Limits) -> bytes:
+async def body(
+    headers: dict[bytes, bytes], receive: Receive, limits: Limits, kinds: frozenset[bytes] = frozenset()
+) -> bytes:
     """The whole body; refused before it is read where its length is known to be too much, and while it is otherwise.
+
+    Args:
+        kinds: media types that are read beside application/json; none that a form can send.
 
     Raises:
         Refused: 415 `not-json`, 413 `request-too-large`, 408 `request-too-slow`, 400 `gone`.
     """
     kind = headers.get(b"content-type", b"")
-    if kind != _JSON and kind.partition(b";")[0].strip().lower() != _JSON:
+    if kind != _JSON and kind.partition(b";")[0].strip().lower() not in {_JSON, *kinds}:
         error = DataError("not-json", "The body is not application/json.", next="Send Content-Type: application/json.")
         raise Refused(415, error)
     declared = headers.get(b"content-length", b"")

@@ -22,12 +22,14 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from flyball._kernel.clock import Clock
 from flyball._kernel.errors import AdapterError, Bug, DataError, FlyballError, RetryableError, StateError
-from flyball.serve import guard, openapi, outcomes, tally
+from flyball.serve import guard, ingest, openapi, outcomes, tally
 from flyball.serve.aside import Aside
 from flyball.serve.auth import Keys
 from flyball.serve.guard import Limits, Receive, Refused
+from flyball.serve.ingest import Inbox
 from flyball.serve.journal import Answer, Entry, Recorder
 from flyball.serve.outcomes import Outcomes
+from flyball.serve.posts import Post
 from flyball.serve.protocol import Prediction
 from flyball.serve.router import Routed, Router, Tripped, Way
 from flyball.serve.shadows import Shadows
@@ -40,7 +42,7 @@ Page = tuple[int, bytes, bytes]
 
 PREDICT = "/predict"
 RECORDED = "/predictions/"
-OUTCOMES = "/outcomes"
+OUTCOMES, INGEST = "/outcomes", "/ingest"
 PROBES = frozenset({"/healthz", "/readyz"})
 """Pages that need no key anywhere: they say nothing that was asked."""
 PAUSE = 32
@@ -121,8 +123,10 @@ class Ground:
         recorder: where answers go; it must deliver on the event loop's thread.
         find: prediction id -> the recorded answer.
         clock: the time at which questions are asked.
-        keys: who may do what; None: nobody is asked, and outcomes are not taken.
+        keys: who may do what; None: nobody is asked, and nothing that is posted is taken.
         outcomes: where outcomes go; None: they are not taken.
+        inbox: where the rows go that others push; None: they are not taken.
+        pushed: the names under which they push.
         tripped: told that a candidate was taken out of this process.
     """
 
@@ -131,6 +135,8 @@ class Ground:
     clock: Clock
     keys: Keys | None = None
     outcomes: Outcomes | None = None
+    inbox: Inbox | None = None
+    pushed: frozenset[str] = frozenset()
     tripped: Tripped = lambda model, version, why: None
 
 
@@ -145,18 +151,22 @@ class Server:
     """
 
     def __init__(self, app: str, routed: Mapping[str, Routed], ground: Ground, limits: Limits | None = None) -> None:
-        self.app, self._ground, self._clock = app, ground, ground.clock
+        self.app, self.ground, self._clock = app, ground, ground.clock
         self.limits = limits or Limits()
         self.tally = tally.Tally()
         self._router = Router(ground.clock, self._tripped)
         self._shadows = Shadows(self._router, ground.recorder, self.tally, self.limits.shadows, self._clock)
-        self._aside = Aside()
+        self._aside, self._posts = Aside(), _posts(self)
         self._hosts = frozenset(h.lower().encode() for h in self.limits.hosts)
         self._pages: dict[str, Callable[[], Page]] = {
             "/healthz": lambda: (200, _JSON, _json.encode({"status": "alive"})),
             "/readyz": self._ready,
             "/metrics": lambda: (200, CONTENT_TYPE_LATEST.encode(), self.tally.text()),
-            "/openapi.json": lambda: (200, _JSON, _json.encode(openapi.document(self.app, self.routed))),
+            "/openapi.json": lambda: (
+                200,
+                _JSON,
+                _json.encode(openapi.document(self.app, self.routed, self.ground.pushed)),
+            ),
         }
         self.swap(routed)
 
@@ -190,8 +200,8 @@ class Server:
                 answered = await self._predict(way, headers, receive)
                 await _send(send, 200, [_JSON_HEADER], answered)
                 return
-            if scope["path"] == OUTCOMES and scope["method"] == "POST":
-                status, kind, body = await self._outcomes(headers, receive)
+            if scope["method"] == "POST" and (post := self._posts.get(scope["path"])) is not None:
+                (status, body), kind = await post.receive(headers, receive, self.limits, self._aside), _JSON
             else:
                 status, kind, body = await self._page(scope["path"], scope["method"], headers)
             await _send(send, status, [(b"content-type", kind), (b"x-content-type-options", b"nosniff")], body)
@@ -205,8 +215,8 @@ class Server:
             await self._refuse(send, 500, bug)
 
     async def _predict(self, way: Way, headers: dict[bytes, bytes], receive: Receive) -> bytes:
-        if self._ground.keys is not None:
-            self._ground.keys.who(headers, "predict")
+        if self.ground.keys is not None:
+            self.ground.keys.who(headers, "predict")
         body = await guard.body(headers, receive, self.limits)
         self._shadows.asking += 1
         try:
@@ -250,7 +260,7 @@ class Server:
     def _tripped(self, model: str, version: str, why: str) -> None:
         self.tally.opened[model, version] += 1
         try:
-            self._ground.tripped(model, version, why)
+            self.ground.tripped(model, version, why)
         except Exception:  # noqa: BLE001 - whoever is told is not ours, and no caller's answer may depend on it
             _log.exception("nobody could be told that %s is taken out", version)
 
@@ -260,21 +270,12 @@ class Server:
         handed = 0
         try:
             for each in answers:
-                self._ground.recorder.record(each, waiting.done)
+                self.ground.recorder.record(each, waiting.done)
                 handed += 1
             await waiting.all(self.limits.seconds)
         except BaseException:
             waiting.give_up(never=len(answers) - handed)
             raise
-
-    async def _outcomes(self, headers: dict[bytes, bytes], receive: Receive) -> Page:
-        """What became of questions: on disk before it is said that it was taken."""
-        if (store := self._ground.outcomes) is None or (keys := self._ground.keys) is None:
-            raise _no_such_page()
-        by = keys.who(headers, "label")
-        body = await guard.body(headers, receive, self.limits)
-        status, said = await self._aside.run(partial(outcomes.receive, body, self.routed, store, self._clock, by))
-        return status, _JSON, said
 
     async def _page(self, path: str, method: str, headers: dict[bytes, bytes]) -> Page:
         """What is not a prediction.
@@ -285,7 +286,7 @@ class Server:
         page = self._pages.get(path)
         asks = path == PREDICT or path.startswith(f"{PREDICT}/")
         looks = page is not None or path.startswith(RECORDED)
-        posts = asks or (path == OUTCOMES and self._ground.outcomes is not None and self._ground.keys is not None)
+        posts = asks or path in self._posts
         if asks and path not in self._by_path:
             raise self._no_such_model(path)
         if not (posts or looks):
@@ -294,8 +295,8 @@ class Server:
             wanted = "POST" if posts else "GET"
             error = StateError("wrong-method", f"{path} takes {wanted}.", next=f"Send {wanted}.")
             raise Refused(405, error, ((b"allow", b"POST" if posts else b"GET, HEAD"),))
-        if self._ground.keys is not None and path not in PROBES:
-            self._ground.keys.who(headers, "read")
+        if self.ground.keys is not None and path not in PROBES:
+            self.ground.keys.who(headers, "read")
         return page() if page is not None else await self._prediction(path.removeprefix(RECORDED))
 
     def _ready(self) -> Page:
@@ -310,7 +311,7 @@ class Server:
         return (200 if ways else 503), _JSON, _json.encode(said)
 
     async def _prediction(self, wanted: str) -> Page:
-        entry = await self._aside.run(partial(self._ground.find, wanted))
+        entry = await self._aside.run(partial(self.ground.find, wanted))
         if entry is None:
             raise Refused(404, StateError("no-such-prediction", "No such prediction is recorded."))
         return 200, _JSON, _json.encode(entry)
@@ -334,6 +335,22 @@ class Server:
             headers.append((b"retry-after", b"1"))
         said = {"code": error.code, "what": error.what, "why": error.why, "next": error.next}
         await _send(send, status, headers, _json.encode({"error": said}))
+
+
+def _posts(server: Server) -> dict[str, Post]:
+    """What is taken besides questions, by path."""
+    ground, found = server.ground, dict[str, Post]()
+    if (keys := ground.keys) is None:
+        return found
+    if (store := ground.outcomes) is not None:
+        found[OUTCOMES] = Post(
+            keys, "label", lambda _, body, by: outcomes.receive(body, server.routed, store, ground.clock, by)
+        )
+    if (inbox := ground.inbox) is not None:
+        for name in ground.pushed:
+            take = partial(ingest.receive, inbox, name, server.tally)
+            found[f"{INGEST}/{name}"] = Post(keys, "ingest", take, ingest.KINDS)
+    return found
 
 
 def _prediction(answer: Answer, asked: datetime) -> Prediction:

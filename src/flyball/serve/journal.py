@@ -117,6 +117,7 @@ class Recovery(msgspec.Struct, frozen=True, kw_only=True):
         closed: whether its recorder closed it; otherwise the process died.
         recorded: answers in it.
         refused: answers that could not be written, whose callers were told so.
+        erased: those of the recorded answers that were erased since: they are spoken for, and gone.
         gaps: spans of numbers that may have been handed out and are nowhere. Under "acknowledged" durability none of
             them was acknowledged.
     """
@@ -127,6 +128,7 @@ class Recovery(msgspec.Struct, frozen=True, kw_only=True):
     recorded: int
     refused: int
     gaps: tuple[Span, ...]
+    erased: int = 0
 
     @property
     def unknown(self) -> int:
@@ -246,24 +248,21 @@ class Journal(Protocol):
         """
 
     def read(self, after: Mapping[str, int] | None = None) -> Iterator[Entry]:
-        """Committed answers in the order of (segment, number).
+        """Committed answers in the order of (segment, number); raises as `find`.
 
         Args:
             after: per process, the last number already read: a cursor that misses nothing while several
                 processes write. None reads everything.
-
-        Raises:
-            AdapterError: `journal-unreadable`.
-            StateError: `journal-is-newer`.
         """
 
     def recover(self, accounted: Collection[str] = ()) -> list[Recovery]:
         """The account of every segment that is over (closed, or its process is gone), in order; changes nothing.
-        Those that are named in `accounted` are left out, and not opened: an account is final.
+        Those that are named in `accounted` are left out, and not opened: an account is final. Raises as `find`.
+        """
 
-        Raises:
-            AdapterError: `journal-unreadable`.
-            StateError: `journal-is-newer`.
+    def erase(self, chosen: Callable[[Entry], bool]) -> int:
+        """Delete the committed answers that `chosen` says, also of processes that run; returns how many. No byte of them is
+        left; their numbers stay spoken for. Raises as `find`, and RetryableError `store-busy`: again, it goes on.
         """
 
 

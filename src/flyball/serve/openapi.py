@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import msgspec
@@ -14,12 +14,13 @@ from flyball.serve.router import Routed
 Schema = dict[str, Any]
 
 
-def document(app: str, routed: Mapping[str, Routed]) -> Schema:
+def document(app: str, routed: Mapping[str, Routed], pushed: Collection[str] = ()) -> Schema:
     """Describe `POST /predict/<model>` for each model, and the rest of the surface.
 
     Args:
         app: the app's name, the title.
         routed: who answers now.
+        pushed: the names under which rows are pushed.
     """
     _, schemas = msgspec.json.schema_components([Prediction, Entry], ref_template="#/components/schemas/{name}")
     schemas["Error"] = _ERROR
@@ -43,6 +44,7 @@ def document(app: str, routed: Mapping[str, Routed]) -> Schema:
     paths["/readyz"]["get"]["responses"]["503"] = {"description": "Nothing answers yet."}
     paths["/predictions/{id}"] = {"get": _lookup()}
     paths["/outcomes"] = {"post": _outcomes()}
+    paths |= {f"/ingest/{name}": {"post": _ingest(name)} for name in sorted(pushed)}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -86,6 +88,7 @@ _REFUSALS = {
     "404": "Nothing answers here, or nothing is recorded under that id.",
     "405": "Another method is taken here.",
     "408": "The body was too slow.",
+    "409": "Another body waits under this Idempotency-Key.",
     "413": "Too large.",
     "415": "Not JSON.",
     "422": "The request breaks the contract.",
@@ -130,6 +133,25 @@ def _outcomes() -> Schema:
             "200": {"description": "Taken, each as is said.", "content": {_JSON: {"schema": _TAKEN}}},
             **_refusals("400", "401", "403", "404", "405", "408", "413", "415", "500", "503"),
             "422": {"description": "None was taken.", "content": {_JSON: {}}},
+        },
+    }
+
+
+def _ingest(name: str) -> Schema:
+    lines = {"schema": {"type": "string", "description": "One JSON object a line."}}
+    key = {"name": "Idempotency-Key", "in": "header", "schema": {"type": "string", "maxLength": 255}}
+    reply = {"type": "object", "properties": {"taken": {"enum": ["accepted", "repeated"]}, "rows": {"type": "integer"}}}
+    return {
+        "summary": f"Push rows of {name}. Needs a key with the scope ingest.",
+        "operationId": f"ingest_{name}",
+        "parameters": [key],
+        "requestBody": {
+            "required": True,
+            "content": {_JSON: {"schema": _one_or_many({"type": "object"})}, "application/x-ndjson": lines},
+        },
+        "responses": {
+            "202": {"description": "On disk; judged with the next apply.", "content": {_JSON: {"schema": reply}}},
+            **_refusals("400", "401", "403", "405", "408", "409", "413", "415", "422", "500", "503"),
         },
     }
 

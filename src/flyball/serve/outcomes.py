@@ -13,7 +13,7 @@ without the scope `label` (`serve.auth`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Final, Literal, Protocol
@@ -113,6 +113,13 @@ class Outcomes(Protocol):
 
         Raises:
             RetryableError, AdapterError: as `post`.
+        """
+
+    def erase(self, chosen: Callable[[Posted], bool]) -> int:
+        """Delete what `chosen` says of all that is stored; returns how many. No byte of it is left, and no other moves.
+
+        Raises:
+            RetryableError, AdapterError: as `post`; again, it goes on.
         """
 
 

@@ -14,6 +14,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from traceback import format_tb
 from typing import Any, NamedTuple
 
 import msgspec
@@ -48,6 +49,7 @@ class Plan:
         personal: request columns that are recorded as keyed hashes.
         hash: value -> keyed hash.
         truth: whether what is predicted is true or false, and not a number.
+        seal: the request as a row of its table is stored, where that is otherwise; None where it is not.
     """
 
     model: str
@@ -66,13 +68,14 @@ class Plan:
     personal: frozenset[str]
     hash: Callable[[str], str]
     truth: bool = False
+    seal: Callable[[dict[str, Any]], dict[str, Any]] | None = None
 
 
 class Question(msgspec.Struct, frozen=True, gc=False):
     """A question, as every plan of its model is asked it.
 
     Attributes:
-        row: the request, by column.
+        row: the request, by column; personal values as tables hold them.
         asked: the moment of the question.
         spent: seconds that its share of decoding the request took.
         recorded: the request as it may be recorded, personal values as keyed hashes.
@@ -101,6 +104,8 @@ _key = msgspec.json.Encoder(order="deterministic")
 
 def question(plan: Plan, row: dict[str, Any], asked: datetime, spent: float) -> Question:
     """What every plan of the model is asked alike; any of them may say it, since they share a contract."""
+    if plan.seal is not None:
+        row = plan.seal(row)
     recorded = recordable(plan, row)
     key = _key.encode({name: recorded[name] for name in plan.key}).decode()
     return Question(row, asked, spent, recorded, key, within_tolerance(plan, row, asked))
@@ -142,7 +147,9 @@ def _computed(plan: Plan, asking: Question) -> tuple[dict[str, Any], float]:
     except FlyballError:
         raise
     except Exception as error:
-        _log.exception("%s failed on a question", plan.version)
+        # The text of an error may quote the question; where somebody is named in it, the lines that failed must do.
+        text = type(error).__name__ if plan.personal else f"{type(error).__name__}: {error}"
+        _log.error("%s failed on a question: %s\n%s", plan.version, text, "".join(format_tb(error.__traceback__)))
         said = f"The server failed on this request: {type(error).__name__}."
         raise Bug("server-failed", said, next="Report it.") from error
     if not math.isfinite(output):

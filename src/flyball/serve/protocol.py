@@ -26,9 +26,8 @@ import polars as pl
 from dataframely.columns import Column as DyColumn
 
 from flyball._kernel.errors import DataError, DeclarationError, bounded
-from flyball.data import coerce, contract, quarantine
+from flyball.data import coerce, contract, rules
 from flyball.data.contract import Contract, Spec
-from flyball.learn.features import meaning
 
 Row = dict[str, Any]
 Fit = Callable[[Any], Any]
@@ -88,7 +87,7 @@ def request_type(question: type[Contract], reads: frozenset[str]) -> type[msgspe
         else:
             fields.append((field, cells[name].type | None, None))
     return msgspec.defstruct(
-        f"{spec.name}Request",
+        f"{spec.title}Request",
         fields,
         rename=dict(zip(_fields(cells), cells, strict=True)),
         forbid_unknown_fields=True,
@@ -144,7 +143,7 @@ def schema(question: type[Contract], reads: frozenset[str]) -> dict[str, Any]:
     (_,), components = msgspec.json.schema_components(
         [request_type(question, reads)], ref_template="#/components/schemas/{name}"
     )
-    found: dict[str, Any] = components[f"{contract.spec(question).name}Request"]
+    found: dict[str, Any] = components[f"{contract.spec(question).title}Request"]
     for name, column in question.columns().items():
         if column.description and name in found["properties"]:
             found["properties"][name]["description"] = column.description
@@ -186,23 +185,26 @@ def _residual(question: type[Contract], reads: frozenset[str]) -> Callable[[Sequ
     dtypes = {name: spec.dtypes[name] for name in cells}
     said = {f"{name}|{kind}" for name, cell in cells.items() for kind in cell.says | _ABOUT_ABSENCE}
     absent = {c.name for c in spec.request if not c.nullable} - _required(spec, reads)
-    rules = {
+    declared = rules.of(question)
+    # One question is no group: what looks at a group of rows is judged where a whole file is.
+    alone = {**declared.single, **{n: rule for n, rule in declared.grouped.items() if not rules.windowed(rule)}}
+    asked = {
         name: _unless_absent(rule, absent)
-        for name, rule in quarantine.rules(question).items()
+        for name, rule in alone.items()
         if name not in said and _can_be_asked(rule, pl.LazyFrame(schema=dtypes))
     }
-    if not rules:
+    if not asked:
         return None
-    together = all(meaning.row_wise(rule) for rule in rules.values())
-    if not any(rule.meta.has_multiple_outputs() for rule in rules.values()):  # such as pl.all(), which has no names
-        read = {name for rule in rules.values() for name in rule.meta.root_names()}
+    together = all(rules.row_wise(rule) for rule in asked.values())
+    if not any(rule.meta.has_multiple_outputs() for rule in asked.values()):  # such as pl.all(), which has no names
+        read = {name for rule in asked.values() for name in rule.meta.root_names()}
         dtypes = {name: dtype for name, dtype in dtypes.items() if name in read} or dtypes
 
     def judge(rows: Sequence[Row], is_list: bool) -> None:
         cells = [tuple([row[name] for name in dtypes]) for row in rows]
         frame = pl.DataFrame(cells, schema=dtypes, orient="row")
         for start, part in enumerate([frame] if together else frame.iter_slices(1)):
-            for rule, breaks in quarantine.broken(part, rules, spec):
+            for rule, breaks in rules.broken(part, asked, spec):
                 place = _at(start + int(breaks.arg_true()[0]) if is_list else None)
                 column = rule.rpartition("|")[0]
                 raise _refusal(question, f"Breaks the rule {rule!r} - at `{place}{column and '.'}{column}`")

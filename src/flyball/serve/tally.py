@@ -54,6 +54,7 @@ class Tally(Collector):
         shadows: recorded, by (model, version, how): "answered" or "failed".
         opened: breakers that opened, by (model, version).
         refused: requests by error code.
+        pushed, pushed_rows: bodies, and their rows, by (source, how): "accepted" or "repeated".
         withheld: answers recorded that did not leave.
         waiting: answers that wait for their commit.
         shadow_dropped, failed_dropped: what was not kept: there was no room, no time, or no disk for it.
@@ -65,6 +66,8 @@ class Tally(Collector):
         self.shadows: Counter[Said] = Counter()
         self.opened: Counter[tuple[str, str]] = Counter()
         self.refused: Counter[str] = Counter()
+        self.pushed: Counter[tuple[str, str]] = Counter()
+        self.pushed_rows: Counter[tuple[str, str]] = Counter()
         self.withheld = self.waiting = self.shadow_dropped = self.failed_dropped = 0
 
     def of(self, who: Said) -> Answered:
@@ -98,6 +101,8 @@ class Tally(Collector):
             ("flyball_failed", "Attempts recorded that gave no answer.", _SAID, self.failed),
             ("flyball_shadow", "Shadows recorded.", ["model", "version", "how"], self.shadows),
             ("flyball_breaker_opened", "Candidates taken out of this process.", ["model", "version"], self.opened),
+            ("flyball_pushed", "Bodies of rows that were taken.", ["source", "how"], self.pushed),
+            ("flyball_pushed_rows", "Rows in them.", ["source", "how"], self.pushed_rows),
             ("flyball_refusals", "Requests refused, by error code.", ["code"], self.refused),
         )
         for name, what, labels, found in counts:

@@ -27,6 +27,7 @@ import numpy.typing as npt
 from flyball._kernel.clock import micros
 from flyball._kernel.conditions import Measurement, Metric
 from flyball._kernel.durations import short
+from flyball.data.expectations.distance import distances
 from flyball.data.profile import Counts
 from flyball.learn import metrics
 from flyball.learn.reference import Column, Reference
@@ -178,31 +179,6 @@ def episodes(above: npt.NDArray[np.bool_], span: int) -> int:
     """How many alarms days in a row make: one for each run, and one more for each `span` days that it lasts."""
     ends = np.flatnonzero(np.diff(np.r_[False, above, False].astype(np.int8)))
     return int(sum(-(-(end - begin) // span) for begin, end in ends.reshape(-1, 2).tolist()))
-
-
-def distances(window: Counts | Array, reference: Counts | Array) -> tuple[Array, Array, Array, Array]:
-    """How far counts lie apart, along the last axis; the rest broadcasts.
-
-    Empty places are smoothed. The reference gets half a count at each place that anybody has seen (Jeffreys' prior; Krichevsky
-    and Trofimov 1981). The window gets as much in all, spread as the reference is (Fienberg and Holland 1973), so that a
-    small window is drawn towards the reference, not away from it.
-
-    Returns:
-        psi, the Jensen-Shannon divergence in nats, and what psi would be by chance from the window, and from the reference;
-        the divergence would be an eighth of it (both are chi-squared to the second order).
-    """
-    seen = (window + reference) > 0
-    places = seen.sum(axis=-1, keepdims=True)
-    n, m = window.sum(axis=-1, keepdims=True), reference.sum(axis=-1, keepdims=True)
-    half = places / 2.0
-    p = np.where(seen, (reference + 0.5) / (m + half), 1.0)
-    q = np.where(seen, (window + half * np.where(seen, p, 0.0)) / (n + half), 1.0)
-    both = (p + q) / 2
-    psi = ((q - p) * np.log(q / p)).sum(axis=-1)
-    js = (p * np.log(p / both) + q * np.log(q / both)).sum(axis=-1) / 2
-    own = ((places - 1) * n / (n + half) ** 2)[..., 0]
-    theirs = ((places - 1) / np.maximum(m, 1))[..., 0]
-    return psi, js, own, theirs
 
 
 def _shift(live: Live, version: str, column: Column, over: timedelta, now: datetime) -> Shift | str:

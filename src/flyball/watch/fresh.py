@@ -15,8 +15,8 @@ import numpy as np
 
 from flyball._kernel.clock import MICROSECOND, micros
 from flyball._kernel.durations import short
+from flyball.data.expectations.interval import wilson
 from flyball.data.profile import Counts
-from flyball.watch.quality import wilson
 
 State = Literal["ok", "breach", "blind"]
 

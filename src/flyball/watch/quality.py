@@ -24,6 +24,7 @@ from flyball._kernel.clock import EPOCH
 from flyball._kernel.conditions import Condition, Measurement, Metric, Outcome, Verdict
 from flyball._kernel.errors import DeclarationError
 from flyball._kernel.place import Place
+from flyball.data.expectations.interval import Z, wilson
 from flyball.learn import gates, metrics
 from flyball.learn import model as models
 from flyball.learn.metrics import Array
@@ -38,7 +39,6 @@ FEW_DAYS = 10
 """Days from which on whole days are redrawn; below, hours: so few days drawn again would look like certainty."""
 EXACT = 20_000
 """Attempts up to which the ranks of a latency are exact; beyond, the normal approximation errs by less than a rank."""
-Z = 1.959964
 TAIL = 0.01
 GRACE = timedelta(minutes=1)
 """For servers to follow a route: they look ten times a second, and compile a version in a second or two."""
@@ -173,15 +173,6 @@ def _errors(rows: pl.DataFrame) -> Found:
     n, bad = rows.height, rows.filter(pl.col("failed") != "").height
     low, high = wilson(bad, n)
     return Measurement(estimate=bad / n, low=low, high=high, n=n), ""
-
-
-def wilson(hits: int, n: int) -> tuple[float, float]:
-    """The 95 % score interval of a share."""
-    p, z2 = hits / n, Z * Z
-    middle, reach = p + z2 / (2 * n), Z * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
-    # At the ends the terms cancel, and rounding must not say that what was seen is impossible.
-    low = 0.0 if hits == 0 else (middle - reach) / (1 + z2 / n)
-    return low, 1.0 if hits == n else (middle + reach) / (1 + z2 / n)
 
 
 def _latency(rows: pl.DataFrame, condition: Condition) -> Found:

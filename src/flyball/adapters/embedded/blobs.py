@@ -12,6 +12,7 @@ import os
 import re
 import stat
 import tempfile
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +20,8 @@ from flyball._kernel import ids
 from flyball._kernel.errors import AdapterError, FlyballError, RetryableError, StateError
 
 _DIGEST: Final = re.compile("[0-9a-f]{64}")
+_ASIDE: Final = ".aside-"
+"""How the names of files begin that are being written."""
 
 
 class FileBlobs:
@@ -28,7 +31,7 @@ class FileBlobs:
         root: the directory, made by the first `put` with mode 0700.
 
     Raises:
-        AdapterError: `artifacts-unusable`, from `put` and `get`.
+        AdapterError: `artifacts-unusable`, from `put`, `get` and `drop`.
         RetryableError: `disk-full`, from `put`.
     """
 
@@ -72,6 +75,23 @@ class FileBlobs:
         """Whether `digest` is stored; its bytes are verified only when they are loaded."""
         return bool(_DIGEST.fullmatch(digest)) and (self.root / digest[:2] / digest).is_file()
 
+    def names(self) -> Iterator[str]:
+        """The digests of all that is stored, in order."""
+        yield from sorted(path.name for path in self.root.glob("??/*") if self.has(path.name))
+
+    def drop(self, digests: Collection[str]) -> int:
+        """Remove these, and what crashes left aside; see `ports.Blobs`."""
+        wanted = [self.root / digest[:2] / digest for digest in digests if self.has(digest)]
+        aside = list(self.root.glob(f"??/{_ASIDE}*"))
+        try:
+            for path in (*wanted, *aside):
+                path.unlink(missing_ok=True)
+            for directory in {path.parent for path in (*wanted, *aside)}:
+                _sync(directory)
+        except OSError as error:
+            raise self._unusable(error) from error
+        return len(wanted)
+
     def _unusable(self, error: OSError) -> FlyballError:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             return RetryableError(
@@ -103,7 +123,7 @@ def _read(path: Path) -> bytes | None:
 
 
 def _write(path: Path, data: bytes) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".aside-")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=_ASIDE)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)

@@ -5,8 +5,9 @@
     PROCESS.lock                    locked while the process lives; the kernel lets go of it with the process
 
 So a segment that is neither closed nor locked has an account to give. No answer here is ever changed, by readers least
-of all; full segments wait to be compacted. The folder must be on a local disk. While a process records, nothing else in
-it may open these files but SQLite: closing any descriptor of a file drops the locks that SQLite holds on it.
+of all; it may be erased, and its number stays. Full segments wait to be compacted. The folder must be on a local disk. While
+a process records, nothing else in it may open these files but SQLite: closing any descriptor of a file drops the locks that
+SQLite holds on it.
 """
 
 from __future__ import annotations
@@ -112,6 +113,18 @@ class SqliteJournal:
                 if found.closed or segment.process not in living:
                     accounts.append(found.account(end))
         return accounts
+
+    def erase(self, chosen: Callable[[Entry], bool]) -> int:
+        """Delete what `chosen` says, segment by segment; one that a crash left unscrubbed is scrubbed now."""
+        erased = 0
+        for segment in self._segments():
+            with self._reading(segment) as found:
+                numbers = [entry.seq for entry in found.read(0) if chosen(entry)]
+                unfinished = found.unscrubbed
+            if numbers or unfinished:
+                journal_segment.erase(self._place / f"{segment}{journal_segment.SUFFIX}", numbers)
+            erased += len(numbers)
+        return erased
 
     def _segments(self) -> list[Segment]:
         names = (

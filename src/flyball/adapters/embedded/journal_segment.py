@@ -22,6 +22,7 @@ from uuid import UUID
 import msgspec
 
 from flyball._kernel.errors import AdapterError, StateError
+from flyball.adapters.embedded import scrub
 from flyball.serve import journal
 from flyball.serve.journal import Answer, Entry, Header, Recovery, Segment, Span
 
@@ -49,8 +50,12 @@ _SCHEMA: Final = (
         bound INTEGER NOT NULL, closed INTEGER NOT NULL DEFAULT 0,
         last INTEGER, recorded INTEGER, refused INTEGER)""",
 )
+_ERASED: Final = "CREATE TABLE IF NOT EXISTS erased (seq INTEGER PRIMARY KEY, scrubbed INTEGER NOT NULL DEFAULT 0)"
+"""The numbers of the answers that were erased; only a segment that lost some has this table, of whatever format it is."""
 _SPANS: Final = """SELECT min(seq), max(seq) FROM (SELECT seq, seq - row_number() OVER (ORDER BY seq) AS island
-    FROM answers) GROUP BY island"""
+    FROM {}) GROUP BY island"""
+_PATIENCE: Final = 10.0
+"""Seconds that an erasure waits for the process that writes a segment, and for those who read it."""
 
 Row = tuple[Any, ...]
 """The columns of an answer after its number."""
@@ -258,6 +263,8 @@ class ReadSegment:
         self.segment = segment
         self._bound, self.closed, self._recorded, self._refused = rest
         self._connection = connection
+        named = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'erased'"
+        self._erases = connection.execute(named).fetchone() is not None
 
     def find(self, prediction: bytes) -> Entry | None:
         """The answer with that id."""
@@ -272,15 +279,20 @@ class ReadSegment:
             yield from map(self._entry, rows)
             after = rows[-1][0]
 
+    @property
+    def unscrubbed(self) -> bool:
+        """Whether answers were deleted here whose bytes may still lie about."""
+        return self._erases and bool(self._connection.execute("SELECT 1 FROM erased WHERE NOT scrubbed").fetchone())
+
     def account(self, end: float) -> Recovery:
         """What became of the numbers handed out; none after `end` is its own."""
         recorded, refused = self._recorded, self._refused
+        erased = self._connection.execute(_SPANS.format("erased")).fetchall() if self._erases else []
         missing: tuple[Span, ...] = ()
         if not self.closed:
-            answers = self._connection.execute(_SPANS).fetchall()
+            answers = self._connection.execute(_SPANS.format("answers")).fetchall() + erased
             turned_away = self._connection.execute("SELECT first, last FROM refused").fetchall()
-            recorded = sum(last - first + 1 for first, last in answers)
-            refused = sum(last - first + 1 for first, last in turned_away)
+            recorded, refused = _many(answers), _many(turned_away)
             missing = journal.gaps(self.segment.first, int(min(self._bound, end)), answers + turned_away)
         return Recovery(
             segment=str(self.segment),
@@ -289,6 +301,7 @@ class ReadSegment:
             recorded=recorded,
             refused=refused,
             gaps=missing,
+            erased=_many(erased),
         )
 
     def _entry(self, stored: Row) -> Entry:
@@ -317,6 +330,34 @@ class ReadSegment:
         )
 
 
+def _many(spans: Sequence[Span]) -> int:
+    return sum(last - first + 1 for first, last in spans)
+
+
+def erase(path: Path, numbers: Sequence[int]) -> None:
+    """Delete answers for good from the segment in `path`, while its process may write.
+
+    What is deleted says so in the same transaction, so a crash between the deletion and the scrubbing shows.
+
+    Raises:
+        AdapterError: `journal-unreadable`.
+        RetryableError: `store-busy`.
+    """
+    uri = f"{path.absolute().as_uri()}?mode=rw"
+    try:
+        with contextlib.closing(sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_PATIENCE)) as connection:
+            _synced(connection)
+            with _transaction(connection):
+                connection.execute(_ERASED)
+                rows = [(number,) for number in numbers]
+                connection.executemany("INSERT INTO erased (seq) VALUES (?)", rows)
+                connection.executemany("DELETE FROM answers WHERE seq = ?", rows)
+            scrub.scrub(connection, path.name, _PATIENCE)
+            connection.execute("UPDATE erased SET scrubbed = 1")
+    except sqlite3.Error as error:
+        raise _unreadable(path, error) from error
+
+
 @contextlib.contextmanager
 def reading(path: Path, segment: Segment) -> Iterator[ReadSegment]:
     """The segment in `path`.
@@ -332,9 +373,13 @@ def reading(path: Path, segment: Segment) -> Iterator[ReadSegment]:
             said, *rest = connection.execute("SELECT said, bound, closed, recorded, refused FROM header").fetchone()
             yield ReadSegment(connection, segment, said, tuple(rest))
     except (sqlite3.Error, msgspec.DecodeError) as error:
-        raise AdapterError(
-            "journal-unreadable",
-            f"Segment {path.name} of the journal cannot be read",
-            why=str(error),
-            next=f"restore it from a backup, or move it away: sqlite3 {path.name} .recover shows what is left",
-        ) from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> AdapterError:
+    return AdapterError(
+        "journal-unreadable",
+        f"Segment {path.name} of the journal cannot be read",
+        why=str(error),
+        next=f"restore it from a backup, or move it away: sqlite3 {path.name} .recover shows what is left",
+    )

@@ -13,7 +13,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Collection, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from threading import Event
 from time import perf_counter
@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Any, Final
 
 from flyball._kernel.errors import AdapterError, RetryableError, StateError
+from flyball.adapters.embedded import scrub
 from flyball.adapters.embedded.database import Connection
 from flyball.learn.features import online
 from flyball.learn.features.online import Change, EntityValue, Version
@@ -92,31 +93,37 @@ class SqlOnline:
     def commit(self, changes: Sequence[Change]) -> None:
         """Apply all changes in one transaction; see `Online`."""
         with self._state("BEGIN IMMEDIATE") as state:
-            for change in changes:
-                found = state.run("SELECT position FROM series WHERE name = ?", (change.series,)).fetchone()
-                online.expected(change, None if found is None else int(found[0]))
-                state.run(
-                    "INSERT INTO series (name, position) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET position = ?2",
-                    (change.series, change.position),
-                )
-                series = state.id(change.series)
-                state.many(
-                    "INSERT OR REPLACE INTO versions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    ((series, *v[:7], _stored(v.value)) for v in change.versions),
-                )
-                state.many(
-                    "INSERT OR REPLACE INTO steps VALUES (?, ?, ?, ?, ?, ?)",
-                    ((series, s.span, s.entity, s.at, s.n, _stored(s.total)) for s in change.steps),
-                )
+            _apply(state, changes)
 
     def keep(self, series: Collection[str]) -> None:
         """Drop every other series; also those that other processes still read."""
         with self._state("BEGIN IMMEDIATE") as state:
-            for id_, name in state.run("SELECT id, name FROM series").fetchall():
-                if name not in series:
-                    for statement in ("versions WHERE series", "steps WHERE series", "series WHERE id"):
-                        state.run(f"DELETE FROM {statement} = ?", (id_,))
-            state.forget()
+            _keep(state, series)
+
+    def refill(self, changes: Sequence[Change]) -> None:
+        """Put these in the place of all that their series held, and leave no byte of it; see `Online`."""
+        with self._state("BEGIN IMMEDIATE") as state:
+            for change in changes:
+                found = state.run("SELECT id FROM series WHERE name = ?", (change.series,)).fetchone()
+                for table in ("versions", "steps") if found is not None else ():
+                    state.run(f"DELETE FROM {table} WHERE series = ?", found)
+                _write(state, change)
+        self._scrub()
+
+    def withdraw(self, changes: Sequence[Change], keep: Collection[str]) -> None:
+        """Apply all changes, drop every series but `keep`, and leave no byte of what is gone; see `Online`."""
+        with self._state("BEGIN IMMEDIATE") as state:
+            _apply(state, changes)
+            _keep(state, keep)
+        self._scrub()
+
+    def _scrub(self) -> None:
+        connection = _connect(self._place, self._patience)
+        with closing(connection):
+            try:
+                scrub.scrub(connection, self._place.name, self._patience)
+            except sqlite3.Error as error:
+                raise _named(self._place, error) from error
 
     def close(self) -> None:
         """Close the connections of all threads."""
@@ -205,6 +212,48 @@ class _State:
         """The version with the greatest rank that is current; see `View`."""
         found = self.run(_LATEST, (self.id(series), entity, below, asked, asked, own)).fetchone()
         return None if found is None else _version(found)
+
+
+def _apply(state: _State, changes: Sequence[Change]) -> None:
+    """Put changes where they belong, if all were decided upon what is there."""
+    for change in changes:
+        found = state.run("SELECT position FROM series WHERE name = ?", (change.series,)).fetchone()
+        online.expected(change, None if found is None else int(found[0]))
+        _write(state, change)
+
+
+def _keep(state: _State, series: Collection[str]) -> None:
+    """Drop every other series."""
+    for id_, name in state.run("SELECT id, name FROM series").fetchall():
+        if name not in series:
+            for statement in ("versions WHERE series", "steps WHERE series", "series WHERE id"):
+                state.run(f"DELETE FROM {statement} = ?", (id_,))
+    state.forget()
+
+
+def _write(state: _State, change: Change) -> None:
+    """Put the content of a change where it belongs."""
+    state.run(
+        "INSERT INTO series (name, position) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET position = ?2",
+        (change.series, change.position),
+    )
+    series = state.id(change.series)
+    state.many(
+        "DELETE FROM versions WHERE series = ? AND key = ? AND known = ? AND batch = ?",
+        ((series, *identity) for identity in change.gone),
+    )
+    state.many(
+        "DELETE FROM steps WHERE series = ? AND span = ? AND entity = ? AND at = ?",
+        ((series, *identity) for identity in change.spent),
+    )
+    state.many(
+        "INSERT OR REPLACE INTO versions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        ((series, *v[:7], _stored(v.value)) for v in change.versions),
+    )
+    state.many(
+        "INSERT OR REPLACE INTO steps VALUES (?, ?, ?, ?, ?, ?)",
+        ((series, s.span, s.entity, s.at, s.n, _stored(s.total)) for s in change.steps),
+    )
 
 
 def _version(row: tuple[Any, ...]) -> Version:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event, Lock
@@ -17,6 +17,7 @@ from typing import Final
 
 from flyball._kernel.clock import from_micros, micros
 from flyball._kernel.errors import AdapterError, FlyballError, RetryableError, StateError
+from flyball.adapters.embedded import scrub
 from flyball.serve import outcomes
 from flyball.serve.outcomes import Counts, New, Posted, Taken
 
@@ -104,6 +105,15 @@ class SqliteOutcomes:
         with self._explained(), self._lock:
             found = self._connection.execute(_COUNTS).fetchall()
         return {model: Counts(targets=n, void=void, corrections=corrections) for model, n, void, corrections in found}
+
+    def erase(self, chosen: Callable[[Posted], bool]) -> int:
+        """Delete what `chosen` says; scrubbed also where nothing is left to delete, since a crash may have come between."""
+        numbers = [(posted.seq,) for posted in self.read() if chosen(posted)]
+        with self._writing() as connection:
+            connection.executemany("DELETE FROM outcomes WHERE seq = ?", numbers)
+        with self._explained(), self._lock:
+            scrub.scrub(self._connection, self.path.name, self._patience)
+        return len(numbers)
 
     def close(self) -> None:
         """Close the connection."""

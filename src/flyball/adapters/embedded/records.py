@@ -1,9 +1,9 @@
 """Text files as records: CSV and JSON lines, without losing a line.
 
-A **regular** CSV file has one record a line, each with as many fields as the header, quotes only where RFC 4180 has them,
-and UTF-8 throughout: Polars reads it by itself, fast. Polars fills short lines up silently and gives up on the whole file
-for one long line, stray quote or wrong byte, so any other file is read record by record, slowly and exactly: records that
-fit become rows, the rest is kept as raw text. A line that is not UTF-8 is read as Latin-1, which loses no byte.
+A regular CSV file (see `regular`) is read by Polars. Polars fills short lines up silently and gives up on the whole file for
+one long line, stray quote or wrong byte, so any other file is read record by record, slowly and exactly: records that fit
+become rows, the rest is kept as raw text, with the rule that it broke: `ragged`, of another form; `separator`, of a file whose
+header and lines say that another separator is meant; `too-long`, told by its beginning, length and SHA-256.
 
 JSON lines are always read line by line, each value as the text it stands as: what type it has is the contract's to say.
 """
@@ -16,45 +16,59 @@ from itertools import islice
 from pathlib import Path
 
 import msgspec
-import numpy as np
 import polars as pl
 
-from flyball.data.source import LINE, TEXT, Reading
+from flyball.adapters.embedded import lines
+from flyball.adapters.embedded.lines import LONGEST, Overlong
+from flyball.adapters.embedded.regular import is_regular
+from flyball.data.source import LINE, RAGGED, RULE, TEXT, Reading
 
-_BLOCK = 8 << 20
-_LONGEST = 64 << 20
-"""Bytes of one line, beyond which a file is no longer checked block by block."""
-_ROWS = 50_000
-"""Records held in memory at a time, when a file is read record by record."""
+_ROWS, _CHARACTERS, _CELLS = 50_000, 64 << 20, 8 << 20
+"""Records, and characters of them, held in memory at a time when a file is read record by record."""
 
-_COMMA, _QUOTE, _NEWLINE, _RETURN = b',"\n\r'
+_KEPT = 256 << 10
+"""Characters of a line that is no row, which are kept in full."""
+
+_WIDEST = 4096
+"""Names that the objects of one file may have."""
+
+_SEPARATORS, _LOOKED_AT = ",;\t|", 20
+"""What may separate cells instead, and the lines that are asked."""
+
+_MISREAD, _TOO_LONG, _OTHER = "ragged", "too-long", "separator"
+
+# Python's reader refuses cells of more than 128 KiB, for the whole process; Polars does not, and the two must agree.
+csv.field_size_limit(max(csv.field_size_limit(), LONGEST))
+
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _string = msgspec.json.Decoder(str)
 
 
-def read_csv(path: Path, nulls: tuple[str, ...], spool: Path) -> Reading:
-    """The rows of a CSV file with a header; `spool` is an empty folder for what does not fit into memory.
+def read_csv(path: Path, nulls: tuple[str, ...], separator: str, spool: Path) -> Reading:
+    """The rows of a CSV file of UTF-8 with a header; `spool` is an empty folder for what does not fit into memory.
 
     Raises:
-        ValueError: the file has no header.
+        ValueError: the file has no header, or one that cannot be read.
     """
-    header = next(_records(path), None)
-    if header is None or header[1] is None:
-        raise ValueError("it has no header: the first line must name the columns")
-    names = _distinct(header[1])
-    if _is_regular(path, len(names)):
+    if (other := _other_separator(path, separator)) is not None:
+        line, names = _header(path, other)
+        return _read_exactly(_unseparated(path, line), names, spool)
+    line, names = _header(path, separator)
+    if line == 1 and is_regular(path, len(names), separator):
         rows = pl.scan_csv(
             path,
             has_header=False,  # it is skipped, for Polars would insist on its names
             skip_lines=1,
             schema=dict.fromkeys(names, pl.String),
+            separator=separator,
             null_values=list(nulls),
+            empty_string_is_null="" in nulls,
             row_index_name=LINE,
             row_index_offset=2,
             glob=False,
         )
-        return Reading(rows.cast({LINE: pl.Int64}), pl.LazyFrame(schema=_RAGGED))
-    return _read_exactly(_fields(path, names, frozenset(nulls)), names, spool)
+        return Reading(rows.cast({LINE: pl.Int64}), pl.LazyFrame(schema=RAGGED))
+    return _read_exactly(_fields(path, names, frozenset(nulls), separator), names, spool)
 
 
 def read_json_lines(path: Path, spool: Path) -> Reading:
@@ -62,18 +76,54 @@ def read_json_lines(path: Path, spool: Path) -> Reading:
     return _read_exactly(_objects(path), (), spool)
 
 
-_RAGGED = {LINE: pl.Int64(), TEXT: pl.String()}
-_Record = tuple[int, Mapping[str, str | None] | None, str]
-"""The line on which it begins, its cells (None: it has no readable form), and its raw text."""
+_Record = tuple[int, Mapping[str, str | None] | None, str, str]
+"""The line on which it begins, its cells (None: it has no readable form), its raw text, and the rule that it broke."""
+
+
+def _header(path: Path, separator: str) -> tuple[int, tuple[str, ...]]:
+    """The line on which it begins, and the names of the columns."""
+    line, header, text = next((r for r in _records(path, separator) if r[1] != []), (0, None, ""))
+    if not line:
+        raise ValueError("it has no header: the first line must name the columns")
+    if header is None:
+        raise ValueError("its header cannot be read: it is too long, or its quotes are not as RFC 4180 has them")
+    if "\0" in text:
+        raise ValueError(
+            "its header has NUL characters; if it is UTF-16 without a byte order mark, declare its encoding"
+        )
+    return line, _distinct(header)
+
+
+def _other_separator(path: Path, separator: str) -> str | None:
+    """What separates the cells where the separator does not: it cuts the header and the first lines alike."""
+    first = next((fields for _, fields, _ in _records(path, separator) if fields != []), None)
+    if first is not None and len(first) > 1:
+        return None
+    sample: list[str] = []
+    for text in islice((text for text in lines.lines(path) if text.strip()), _LOOKED_AT):
+        if len(text) > _KEPT:
+            return None
+        sample.append(text)
+    others = _SEPARATORS.replace(separator, "")
+    return next((other for other in others if len(sample) > 1 and _cuts_alike(sample, other)), None)
+
+
+def _cuts_alike(sample: list[str], separator: str) -> bool:
+    try:
+        widths = {len(fields) for fields in csv.reader(sample, strict=True, delimiter=separator)}
+    except csv.Error:
+        return False
+    return len(widths) == 1 and widths != {1}
 
 
 def _read_exactly(records: Iterable[_Record], names: Iterable[str], spool: Path) -> Reading:
-    rows, ragged = _Parts(spool / "rows", names), _Parts(spool / "ragged", [TEXT])
-    for line, cells, text in records:
+    rows, ragged = _Parts(spool / "rows", names), _Parts(spool / "ragged", [TEXT, RULE])
+    for line, cells, text, rule in records:
         if cells is None:
-            ragged.add(line, {TEXT: text})
+            kept = text if len(text) <= _KEPT or isinstance(text, Overlong) else lines.told(text)
+            ragged.add(line, {TEXT: str(kept), RULE: rule}, len(kept))
         else:
-            rows.add(line, cells)
+            rows.add(line, cells, len(text))
     return Reading(rows.scan(), ragged.scan())
 
 
@@ -86,13 +136,16 @@ class _Parts:
         self._names = dict.fromkeys(names)
         self._lines: list[int] = []
         self._cells: list[Mapping[str, str | None]] = []
+        self._characters = 0
         self._parts: list[pl.LazyFrame] = []
 
-    def add(self, line: int, cells: Mapping[str, str | None]) -> None:
+    def add(self, line: int, cells: Mapping[str, str | None], characters: int) -> None:
         self._lines.append(line)
         self._cells.append(cells)
+        self._characters += characters
         self._names |= dict.fromkeys(cells)
-        if len(self._lines) == _ROWS:
+        cells_of_all = len(self._lines) * len(self._names)
+        if len(self._lines) == _ROWS or self._characters > _CHARACTERS or cells_of_all > _CELLS:
             self._flush()
 
     def scan(self) -> pl.LazyFrame:
@@ -104,19 +157,27 @@ class _Parts:
         part = self._folder / f"{len(self._parts)}.arrow"
         pl.DataFrame({LINE: pl.Series(self._lines, dtype=pl.Int64), **columns}).write_ipc(part)
         self._parts.append(pl.scan_ipc(part, glob=False))
-        self._lines, self._cells = [], []
+        self._lines, self._cells, self._characters = [], [], 0
 
 
 def _objects(path: Path) -> Iterator[_Record]:
-    for number, text in enumerate(_lines(path), start=1):
+    names: set[str] = set()
+    for number, text in enumerate(lines.lines(path), start=1):
         if not text.strip():
+            continue
+        if isinstance(text, Overlong):
+            yield number, None, text, _TOO_LONG
             continue
         try:
             cells = {name: _cell(bytes(value)) for name, value in _members.decode(text).items()}
-        except msgspec.DecodeError:
-            yield number, None, text.rstrip("\r\n")
-        else:
-            yield number, cells, text
+        except (msgspec.DecodeError, RecursionError):  # no JSON, or nested beyond reading
+            yield number, None, text.rstrip("\r\n"), _MISREAD
+            continue
+        if len(names) + len(cells.keys() - names) > _WIDEST:
+            yield number, None, text.rstrip("\r\n"), _MISREAD
+            continue
+        names |= cells.keys()
+        yield number, cells, text, ""
 
 
 def _cell(value: bytes) -> str | None:
@@ -125,36 +186,52 @@ def _cell(value: bytes) -> str | None:
     return None if value == b"null" else value.decode()
 
 
-def _fields(path: Path, names: tuple[str, ...], nulls: frozenset[str]) -> Iterator[_Record]:
-    for line, fields, text in islice(_records(path), 1, None):
-        if fields == [] and len(names) > 1:
+def _unseparated(path: Path, header: int) -> Iterator[_Record]:
+    """The lines of a file of another separator: none of them is a row."""
+    for number, text in enumerate(lines.lines(path), start=1):
+        if number > header and text.strip():
+            plain = text if isinstance(text, Overlong) else text.rstrip("\r\n")
+            yield number, None, plain, _OTHER
+
+
+def _fields(path: Path, names: tuple[str, ...], nulls: frozenset[str], separator: str) -> Iterator[_Record]:
+    headed = False
+    for line, fields, text in _records(path, separator):
+        if fields == [] and (len(names) > 1 or not headed):
             continue  # a blank line is no row
-        if fields is not None and len(fields or [""]) == len(names):
+        if not headed:
+            headed = True
+        elif fields is not None and len(fields or [""]) == len(names):
             cells = {name: None if field in nulls else field for name, field in zip(names, fields or [""], strict=True)}
-            yield line, cells, text
+            yield line, cells, text, ""
         else:
-            yield line, None, text
+            yield line, None, text, _TOO_LONG if isinstance(text, Overlong) else _MISREAD
 
 
-def _records(path: Path) -> Iterator[tuple[int, list[str] | None, str]]:
+def _records(path: Path, separator: str) -> Iterator[tuple[int, list[str] | None, str]]:
     """(line, fields, raw text) of each record; fields are None where quotes are not as RFC 4180 has them.
 
     Such a record may have swallowed good ones behind a quote that never closes: only its first line is given up, and
     reading resumes at the second.
     """
-    lines = _Lines(_lines(path))
-    reader = csv.reader(lines, strict=True)
+    taking = _Lines(lines.lines(path))
+    reader = csv.reader(taking, strict=True, delimiter=separator)
     while True:
-        line = lines.begin()
+        line = taking.begin()
         try:
             fields = next(reader)
         except StopIteration:
             return
-        except csv.Error:
-            reader = csv.reader(lines, strict=True)
-            yield line, None, lines.give_back().rstrip("\r\n")
+        except (csv.Error, _TooLongError):
+            reader = csv.reader(taking, strict=True, delimiter=separator)
+            first = taking.give_back()
+            yield line, None, first if isinstance(first, Overlong) else first.rstrip("\r\n")
         else:
-            yield line, fields, "".join(lines.taken).rstrip("\r\n")
+            yield line, fields, "".join(taking.taken).rstrip("\r\n")
+
+
+class _TooLongError(Exception):
+    """A record that is longer than may be."""
 
 
 class _Lines:
@@ -164,6 +241,7 @@ class _Lines:
         self._source = source
         self._returned: list[str] = []
         self._next = 1
+        self._characters = 0
         self.taken: list[str] = []
 
     def __iter__(self) -> Iterator[str]:
@@ -173,11 +251,15 @@ class _Lines:
         line = self._returned.pop() if self._returned else next(self._source)
         self.taken.append(line)
         self._next += 1
+        self._characters += len(line)
+        if isinstance(line, Overlong) or self._characters > LONGEST:
+            raise _TooLongError
         return line
 
     def begin(self) -> int:
         """Start a record; returns the number of its first line."""
         self.taken = []
+        self._characters = 0
         return self._next
 
     def give_back(self) -> str:
@@ -186,16 +268,6 @@ class _Lines:
         self._returned += reversed(others)
         self._next -= len(others)
         return first
-
-
-def _lines(path: Path) -> Iterator[str]:
-    with path.open("rb") as file:
-        for number, line in enumerate(file):
-            start = 3 if number == 0 and line.startswith(b"\xef\xbb\xbf") else 0
-            try:
-                yield line[start:].decode()
-            except UnicodeDecodeError:
-                yield line[start:].decode("latin-1")
 
 
 def _distinct(names: list[str]) -> tuple[str, ...]:
@@ -210,47 +282,3 @@ def _distinct(names: list[str]) -> tuple[str, ...]:
         taken.add(given)
         distinct.append(given)
     return tuple(distinct)
-
-
-def _is_regular(path: Path, width: int) -> bool:
-    """Whether every line is a record of `width` fields; reads the file once, in blocks that end with a line."""
-    with path.open("rb") as file:
-        rest = b""
-        while block := file.read(_BLOCK):
-            block = rest + block
-            end = block.rfind(b"\n") + 1
-            block, rest = block[:end], block[end:]
-            if len(rest) > _LONGEST or not _is_regular_block(block, width):
-                return False
-    return not rest or _is_regular_block(rest + b"\n", width)
-
-
-def _is_regular_block(block: bytes, width: int) -> bool:
-    if not _is_utf8(block) or block.count(b"\r") != block.count(b"\r\n"):
-        return False
-    symbols = np.frombuffer(block, dtype=np.uint8)
-    ends = symbols == _NEWLINE
-    separates = (symbols == _COMMA) | ends
-    if b'"' in block:
-        quotes = symbols == _QUOTE
-        inside = np.logical_xor.accumulate(quotes)
-        # A block starts and ends outside of quotes, so what precedes its first symbol is what its last one is: a newline.
-        opened, closed = np.flatnonzero(quotes & inside), np.flatnonzero(quotes & ~inside)
-        well_opened = np.isin(symbols[opened - 1], (_COMMA, _NEWLINE, _QUOTE)).all()
-        if (inside & ends).any() or not well_opened:
-            return False
-        if not np.isin(symbols[closed + 1], (_COMMA, _NEWLINE, _RETURN, _QUOTE)).all():
-            return False
-        separates &= ~inside
-    marks = symbols[separates]
-    if len(marks) % width:
-        return False
-    records = marks.reshape(-1, width)
-    return bool((records[:, -1] == _NEWLINE).all() and (records[:, :-1] == _COMMA).all())
-
-
-def _is_utf8(block: bytes) -> bool:
-    try:
-        return block.isascii() or bool(block.decode())
-    except UnicodeDecodeError:
-        return False

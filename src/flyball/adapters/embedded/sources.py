@@ -1,43 +1,21 @@
-"""Files of the local file system, and of installed packages, as rows.
-
-The format is told by the name: `.csv`, `.jsonl` and `.ndjson`, each also with `.gz`, `.zst` or `.zip` (of one member);
-`.parquet`; `.arrow`, `.ipc` and `.feather`. Compressed text is unpacked into a temporary folder first: the bytes must be
-looked at before Polars is trusted with them, and disk is cheaper than memory.
-"""
+"""Files of the local file system, and of installed packages, as rows."""
 
 from __future__ import annotations
 
 import glob
-import gzip
-import hashlib
 import importlib.metadata
 import importlib.util
 import os
 import re
-import shutil
-import tempfile
-import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import polars as pl
-
 from flyball._kernel.errors import AdapterError, DataError, DeclarationError
-from flyball.adapters.embedded import records
-from flyball.adapters.embedded.clock import SystemClock
-from flyball.data.source import LINE, TEXT, File, Files, Reading, Source
-
-_PACKED = (".gz", ".zst", ".zip")
-_CSV, _JSON_LINES = (".csv",), (".jsonl", ".ndjson")
-_PARQUET, _ARROW = (".parquet",), (".arrow", ".ipc", ".feather")
-_UNREADABLE = (OSError, EOFError, ValueError, zlib.error, zipfile.BadZipFile, pl.exceptions.PolarsError)
-
-_COARSE = 2.0
-"""Seconds: more than any file system's clock is coarse."""
-_CLOCK = SystemClock()
-"""Says how old a file is: in real time, also while a rehearsal steps the time of the app."""
+from flyball.adapters.embedded import digests, formats
+from flyball.adapters.embedded.digests import Digests
+from flyball.data import spool
+from flyball.data.source import File, Reading, Source
 
 
 class FileReader:
@@ -45,139 +23,116 @@ class FileReader:
 
     Args:
         spool: where temporary folders go; the system's place by default.
+        kept: the file in which the digests of files are kept for the next process; by default they are not.
     """
 
-    def __init__(self, spool: Path | None = None) -> None:
+    def __init__(self, spool: Path | None = None, kept: Path | None = None) -> None:
         self._spool = spool
-        self._digests: dict[Path, tuple[tuple[int, ...], str]] = {}
+        self._digests = Digests(kept)
 
     def files(self, source: Source, since: str | None = None) -> tuple[File, ...]:
-        """The files that match now, by name; see `source.Reader`."""
-        folder = _folder(source)
-        exact = (folder / _at(source).pattern).is_file()
-        found = (
-            [_at(source).pattern] if exact else sorted(glob.glob(_at(source).pattern, root_dir=folder, recursive=True))
-        )
+        """The files that match now, by name; see `source.Reader`. One that cannot be opened has no digest."""
+        folder, pattern = _folder(source), formats.at(source).pattern
+        exact = (folder / pattern).is_file()
+        found = [pattern] if exact else sorted(_matching(folder, pattern))
         names = [name for name in found if (folder / name).is_file()]
         if not names:
             raise DataError(
                 "source-without-files",
-                f"No file matches {_at(source).pattern!r}.",
+                f"No file matches {pattern!r}.",
                 where=source.place,
                 why=f"It was looked for in {folder}.",
                 next="Put the file there, or mend the path; then run `flyball plan` again.",
             )
         for name in names:
-            _format(source, name)
-        return tuple(File(name.replace(os.sep, "/"), *self._content(source, folder / name)) for name in names)
+            formats.kind(source, name)
+        files = tuple(File(_said(name), *self._content(folder / name)) for name in names)
+        self._digests.keep()
+        return files
 
-    def _content(self, source: Source, path: Path) -> tuple[str, int]:
-        """The digest and the size of a file; one that was not touched since the last look is not read again."""
+    def _content(self, path: Path) -> tuple[str, int]:
+        """The digest and the size of a file, none of one that cannot be opened: the others do not wait for it."""
         try:
-            found = path.stat()
-            stamp = (found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino)
-            known = self._digests.get(path)
-            if known is not None and known[0] == stamp:
-                return known[1], found.st_size
-            # Times are coarse: a file may be written twice at what looks like one moment, so a young one is not believed.
-            settled = _CLOCK.now().timestamp() - max(found.st_mtime, found.st_ctime) > _COARSE
-            digest = _digest(path)
-        except OSError as problem:
-            raise AdapterError(
-                "file-unopenable",
-                f"{path.name} matched {_at(source).pattern!r}, and cannot be opened: {problem.strerror}",
-                where=source.place,
-                why="It was moved or deleted a moment ago, or this user may not read it.",
-                next="Leave files of a source where they are; then run `flyball plan` again.",
-            ) from problem
-        if settled:
-            self._digests[path] = stamp, digest
-        return digest, found.st_size
+            str(path).encode()
+            return self._digests.of(path)
+        except (OSError, UnicodeEncodeError):
+            return "", 0
 
     @contextmanager
     def open(self, source: Source, file: File) -> Iterator[Reading]:
         """One of them, as rows; see `source.Reader`."""
         path = _folder(source) / file.name
-        with tempfile.TemporaryDirectory(prefix="flyball-", dir=self._spool) as spool:
+        if not file.digest:
+            _openable(source, path)
+        with spool.folder(self._spool) as folder:
             try:
-                reading = _read(source, path, Path(spool))
-            except _UNREADABLE as problem:
-                raise DataError(
-                    "file-unreadable",
-                    f"{file.name} cannot be read: {problem}",
-                    where=source.place,
-                    why="Nothing of this file was ingested.",
-                    next="Replace the file, then run `flyball apply` again.",
-                ) from problem
-            yield reading
-            digest = ""
-            with suppress(OSError):  # it is gone
-                digest = _digest(path)
-            if digest != file.digest:
-                raise DataError(
-                    "file-changed",
-                    f"{file.name} changed while it was read.",
-                    where=source.place,
-                    why="Its content was to be ingested as one batch; nothing of it was.",
-                    next="Write the file elsewhere and move it into place whole; then run `flyball apply` again.",
-                )
+                yield formats.read(source, file, path, folder)
+            except Exception:
+                _unchanged(source, file, path)  # else that is why
+                raise
+            _unchanged(source, file, path)
 
 
-def _read(source: Source, path: Path, spool: Path) -> Reading:
-    kind = _format(source, path.name)
-    if kind in _PARQUET + _ARROW:
-        rows = pl.scan_parquet(path, glob=False) if kind in _PARQUET else pl.scan_ipc(path, glob=False)
-        rows = rows.drop(LINE, strict=False).with_row_index(LINE, offset=1).cast({LINE: pl.Int64})
-        rows.collect_schema()  # opens the file: a wrong one is found here, not inside the preparation
-        return Reading(rows, pl.LazyFrame(schema={LINE: pl.Int64, TEXT: pl.String}))
-    plain = _unpacked(path, spool / "unpacked") if path.suffix.lower() in _PACKED else path
-    if kind in _CSV:
-        return records.read_csv(plain, _at(source).nulls, spool)
-    return records.read_json_lines(plain, spool)
+def _unchanged(source: Source, file: File, path: Path) -> None:
+    digest = ""
+    with suppress(OSError):  # it is gone
+        digest = digests.read(path)
+    if digest != file.digest:
+        raise DataError(
+            "file-changed",
+            f"{file.name} changed while it was read.",
+            where=source.place,
+            why="Its content was to be ingested as one batch; nothing of it was.",
+            next="Write the file elsewhere and move it into place whole; then run `flyball apply` again.",
+        )
 
 
-def _unpacked(path: Path, to: Path) -> Path:
-    match path.suffix.lower():
-        case ".gz":
-            with gzip.open(path, "rb") as packed, to.open("wb") as plain:
-                shutil.copyfileobj(packed, plain, 1 << 20)
-        case ".zip":
-            with zipfile.ZipFile(path) as archive:
-                members = [m for m in archive.infolist() if not m.is_dir()]
-                if len(members) != 1:
-                    raise ValueError(f"the archive has {len(members)} members, and one is needed")
-                with archive.open(members[0]) as packed, to.open("wb") as plain:
-                    shutil.copyfileobj(packed, plain, 1 << 20)
-        case _:
-            # Python has no zstd before 3.14; Polars has, for whole lines of UTF-8.
-            pl.scan_lines(path, glob=False).sink_csv(to, include_header=False, quote_style="never")
-    return to
+def _openable(source: Source, path: Path) -> None:
+    """Say why a file could not be opened; one that now can is another file than was found."""
+    try:
+        path.open("rb").close()
+    except OSError as problem:
+        raise AdapterError(
+            "file-unopenable",
+            f"{path.name} matched {formats.at(source).pattern!r}, and cannot be opened: {problem.strerror}",
+            where=source.place,
+            why="It was moved or deleted a moment ago, or this user may not read it, or its name is not UTF-8.",
+            next="Leave files of a source where they are, and readable; then run `flyball apply` again.",
+        ) from problem
 
 
-def _format(source: Source, name: str) -> str:
-    """The suffix that tells the format."""
-    suffixes = [s.lower() for s in Path(name).suffixes]
-    packed = bool(suffixes) and suffixes[-1] in _PACKED
-    kind = suffixes[-2 if packed else -1] if len(suffixes) > packed else ""
-    if kind in (_CSV + _JSON_LINES if packed else _CSV + _JSON_LINES + _PARQUET + _ARROW):
-        return kind
-    raise DeclarationError(
-        "source-of-unknown-format",
-        f"The format of {name} is not known.",
-        where=source.place,
-        why="It is told by the name: .csv, .jsonl and .ndjson (also with .gz, .zst or .zip), .parquet, .arrow, .ipc, .feather.",
-        next="Rename the file, or narrow the pattern to files of a known format.",
-    )
+def _said(name: str) -> str:
+    """A name as text; a byte of it that is not UTF-8 becomes `\\xNN`."""
+    return os.fsencode(name).decode(errors="backslashreplace").replace(os.sep, "/")
 
 
-def _at(source: Source) -> Files:
-    assert isinstance(source.at, Files)  # noqa: S101 - `Readers` hands each kind to its reader
-    return source.at
+def _matching(folder: Path, pattern: str) -> set[str]:
+    """The names that match. Links to folders are followed, but not back to where they lead from: `glob` turns in circles."""
+    parts = pattern.split("/")
+    if "**" not in parts:
+        return set(glob.glob(pattern, root_dir=folder))
+    at = parts.index("**")
+    tops = glob.glob("/".join(parts[:at]) + "/", root_dir=folder) if at else [""]
+    rest = "/".join(parts[at + 1 :]) or "*"
+    below = ((top, name) for top in tops for name in _folders(folder / top, frozenset()))
+    return {os.path.join(top, inner, name) for top, inner in below for name in _matching(folder / top / inner, rest)}
+
+
+def _folders(top: Path, above: frozenset[tuple[int, int]]) -> Iterator[str]:
+    """The folders within `top`, itself as "" included; those whose names begin with a dot are hidden."""
+    with suppress(OSError):  # this user may not read it, or it is gone
+        found = top.stat()
+        here = (found.st_dev, found.st_ino)
+        if here in above:
+            return
+        yield ""
+        for each in sorted(each.name for each in os.scandir(top) if each.is_dir() and not each.name.startswith(".")):
+            yield from (os.path.join(each, inner) for inner in _folders(top / each, above | {here}))
 
 
 def _folder(source: Source) -> Path:
     """What the pattern is relative to: the app file's folder, or that of a package, which is not imported."""
-    package = _at(source).package
+    package = formats.at(source).package
     if package is None:
         return Path(source.place.file).resolve().parent
     spec = importlib.util.find_spec(package)
@@ -200,8 +155,3 @@ def _installs(package: str) -> str:
         if extra is not None and re.match(rf"{re.escape(package)}\b", requirement):
             return f"flyball[{extra[1]}]"
     return package
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()

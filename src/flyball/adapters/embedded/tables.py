@@ -9,21 +9,22 @@ Delta has fewer types than Polars: a column is stored as its nearest type that l
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import polars as pl
-from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 from polars._typing import PolarsDataType
 
 from flyball._kernel.errors import AdapterError, Bug, RetryableError, StateError
 from flyball.adapters.embedded import delta_files
-from flyball.adapters.embedded.delta_files import Part
+from flyball.adapters.embedded.delta_files import Part, State
 from flyball.data.tables import ABSENT, BATCH, Compacted, Deleted, Head, Staged
 
-_LAST = "flyball/batch"
-"""The app id of the txn action whose version is the table's last batch."""
+_MANY = 64
+"""Small files of a table before they are joined."""
 
 _STORED: Mapping[type[pl.DataType], pl.DataType] = {
     pl.Enum: pl.String(),
@@ -50,11 +51,13 @@ class DeltaTables:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self._known: dict[str, State] = {}
+        self._lock = threading.RLock()
 
     def head(self, table: str) -> Head:
         """The end of the table as of now; see `tables.Tables`."""
-        delta = self._delta(table)
-        return ABSENT if delta is None else Head(delta.transaction_version(_LAST) or 0, delta.version())
+        now = self._state(table)
+        return ABSENT if now is None else Head(now.batch, now.version)
 
     def stage(self, table: str, rows: pl.LazyFrame, batch: int) -> Staged:
         """Write the rows of a batch-to-be beside the table; see `tables.Tables`."""
@@ -70,96 +73,115 @@ class DeltaTables:
         self, table: str, rows: pl.DataFrame | Staged, batch: int, positions: Mapping[str, int], *, expect: Head
     ) -> None:
         """Commit `rows` and `positions` in one transaction; see `tables.Tables`."""
-        delta = self._delta(table, expect)
         types = rows.schema if isinstance(rows, pl.DataFrame) else rows.types
         kept = {BATCH: pl.Int64(), **{name: stored(dtype) for name, dtype in types.items()}}
-        if delta is not None:
-            _same_types(table, _types(delta), kept)
-        staged = rows if isinstance(rows, Staged) else self.stage(table, rows.lazy(), batch)
-        parts = [part for part in staged.parts if isinstance(part, Part)]
-        try:
-            delta_files.commit(self._path(table), delta, kept, parts, {_LAST: batch, **positions})
-        except (DeltaError, OSError) as problem:
-            raise self._refused(table, expect, problem) from problem
+        with self._decided(table, expect) as now:
+            if now is not None:
+                _same_types(table, now.types, kept)
+            staged = rows if isinstance(rows, Staged) else self.stage(table, rows.lazy(), batch)
+            parts = [part for part in staged.parts if isinstance(part, Part)]
+            delta_files.commit(self._path(table), now, kept, parts, {delta_files.LAST: batch, **positions})
+        self._join(table)
 
     def delete(
         self, table: str, rows: pl.Expr, schema: Mapping[str, pl.DataType], batch: int, *, expect: Head
     ) -> Deleted:
         """Write anew the files that hold such rows, without them; see `tables.Tables`."""
-        delta = self._delta(table, expect)
-        if delta is None:
-            return Deleted(rows=0, files=0, rewritten=0)
         chosen, path = rows.fill_null(value=False), self._path(table)
-        types = _types(delta)
         gone, old, new = 0, [], []
-        for file in delta_files.live(delta):
-            loaded = _loaded(pl.scan_parquet(path / file, glob=False), types, schema)
-            hits = loaded.select(chosen.sum()).collect(engine="streaming").item()
-            if hits:
-                # Masked by position: the file keeps its columns as they lie, those that nobody declares any more included.
-                mask = loaded.select(chosen.alias("chosen")).collect(engine="streaming")["chosen"]
-                new += delta_files.write(path, pl.scan_parquet(path / file, glob=False).filter(~mask), None)
-                old.append(file)
-                gone += hits
-        try:
-            delta_files.commit(path, delta, types, new, {_LAST: batch}, old)
-        except (DeltaError, OSError) as problem:
-            raise self._refused(table, expect, problem) from problem
+        with self._decided(table, expect) as now:
+            for part in now.files if now is not None else ():
+                lies = pl.scan_parquet(path / part.path, glob=False)
+                loaded = _loaded(lies, schema)
+                hits = loaded.select(chosen.sum()).collect(engine="streaming").item()
+                if hits:
+                    # Masked by position: the file keeps its columns, those that nobody declares any more included.
+                    mask = loaded.select(chosen.alias("chosen")).collect(engine="streaming")["chosen"]
+                    new += delta_files.write(path, lies.filter(~mask), None)
+                    old.append(part)
+                    gone += hits
+            if now is not None:
+                delta_files.commit(path, now, now.types, new, {delta_files.LAST: batch}, old)
         return Deleted(rows=gone, files=len(old), rewritten=sum(part.size for part in new))
 
     def compact(self, table: str) -> Compacted:
         """Join small files, then vacuum files and log; see `tables.Tables`."""
-        delta, path = self._delta(table), self._path(table)
-        if delta is None:
+        path, before = self._path(table), self._state(table)
+        if before is None:
             return Compacted(files_before=0, files_after=0, bytes_before=0, bytes_after=0)
-        expect = self.head(table)
-        files, size = len(delta_files.live(delta)), delta_files.size(path)
-        try:
-            delta_files.join(path, delta, _types(delta), {_LAST: expect.batch})
-            delta_files.vacuum(path)
-        except (DeltaError, OSError) as problem:
-            raise self._refused(table, expect, problem) from problem
-        after = delta_files.live(DeltaTable(path))
+        size = delta_files.size(path)
+        for step in (delta_files.join, delta_files.vacuum):
+            with self._decided(table, self.head(table)) as now:
+                if now is not None:
+                    step(path, now)
+        after = self._state(table)
         return Compacted(
-            files_before=files, files_after=len(after), bytes_before=size, bytes_after=delta_files.size(path)
+            files_before=len(before.files),
+            files_after=len(after.files) if after is not None else 0,
+            bytes_before=size,
+            bytes_after=delta_files.size(path),
         )
 
     def position(self, table: str, key: str) -> int | None:
         """The number that was committed under `key`; see `tables.Tables`."""
-        delta = self._delta(table)
-        return None if delta is None else delta.transaction_version(key)
+        now = self._state(table)
+        return None if now is None else now.delta.transaction_version(key)
 
     def scan(self, table: str, batch: int, schema: Mapping[str, pl.DataType]) -> pl.LazyFrame:
         """The rows of batches up to `batch`; see `tables.Tables`."""
-        delta = self._delta(table)
-        if delta is None:
+        now, path = self._state(table), self._path(table)
+        if now is None:
             return pl.LazyFrame(schema=schema)
-        types = _types(delta)
-        _same_types(table, types, {name: stored(dtype) for name, dtype in schema.items()})
-        lost = next((file for file in delta.file_uris() if not Path(file).is_file()), None)
+        _same_types(table, now.types, {name: stored(dtype) for name, dtype in schema.items()})
+        # By what the log says of their batches, most files are taken whole or not at all.
+        whole = [part for part in now.files if part.batches is not None and part.batches[1] <= batch]
+        some = [part for part in now.files if part.batches is None or part.batches[0] <= batch < part.batches[1]]
+        lost = next((part for part in (*whole, *some) if not (path / part.path).is_file()), None)
         if lost is not None:
-            raise _unreadable(table, f"its file {Path(lost).name} is missing")
-        return _loaded(pl.scan_delta(delta).filter(pl.col(BATCH) <= batch), types, schema)
+            raise _unreadable(table, f"its file {lost.path} is missing")
+        frames = [_of(path, whole, now.types)] if whole else []
+        frames += [_of(path, some, now.types).filter(pl.col(BATCH) <= batch)] if some else []
+        rows = pl.concat(frames) if frames else pl.LazyFrame(schema=now.types)
+        return _loaded(rows, schema)
 
     def _path(self, table: str) -> Path:
         if not table.isidentifier():
             raise Bug("bad-table-name", f"{table!r} is no table name.", why="A table is named as its contract.")
         return self._root / table
 
-    def _delta(self, table: str, expect: Head | None = None) -> DeltaTable | None:
-        """The table as of now, or as of a head that must still be its end."""
+    def _state(self, table: str) -> State | None:
+        """The table as of now."""
         path = self._path(table)
-        log = path / "_delta_log"
-        if not (log.is_dir() and any(f.suffix in (".json", ".parquet") for f in log.iterdir())):
-            delta = None
-        else:
+        with self._lock:
             try:
-                delta = DeltaTable(path)
+                now = delta_files.state(path, self._known.get(table))
             except (DeltaError, OSError, ValueError) as problem:
                 raise _unreadable(table, str(problem).partition("\n")[0]) from problem
-        if expect is not None and expect.version != (delta.version() if delta is not None else ABSENT.version):
-            raise _moved_on(table, expect)
-        return delta
+            if now is not None:
+                self._known[table] = now
+            else:
+                self._known.pop(table, None)
+            return now
+
+    @contextmanager
+    def _decided(self, table: str, expect: Head) -> Iterator[State | None]:
+        """The table at a head that must still be its end, to commit to: by nobody else of this process meanwhile."""
+        with self._lock:
+            now = self._state(table)
+            if expect.version != (now.version if now is not None else ABSENT.version):
+                raise _moved_on(table, expect)
+            try:
+                yield now
+            except (DeltaError, OSError) as problem:
+                raise self._refused(table, expect, problem) from problem
+
+    def _join(self, table: str) -> None:
+        """Join the small files that many small batches leave behind; another time, if somebody else writes just now."""
+        with suppress(AdapterError), self._lock:
+            now = self._state(table)
+            if now is not None and len(delta_files.small(now)) >= _MANY:
+                with self._decided(table, Head(now.batch, now.version)):
+                    delta_files.join(self._path(table), now)
 
     def _refused(self, table: str, expect: Head, problem: Exception) -> AdapterError:
         """A failed commit: somebody else's came first, or the disk failed."""
@@ -222,15 +244,17 @@ def _loading(name: str, dtype: pl.DataType) -> pl.Expr:
     return column if stored(dtype) == dtype else column.cast(dtype)
 
 
-def _loaded(rows: pl.LazyFrame, types: Mapping[str, pl.DataType], schema: Mapping[str, pl.DataType]) -> pl.LazyFrame:
-    """The columns of `schema`, of rows as they lie; null where the table lacks one, or the file is older than a column."""
-    there = set(rows.collect_schema()) & types.keys()
+def _of(path: Path, parts: Sequence[Part], types: Mapping[str, pl.DataType]) -> pl.LazyFrame:
+    """The rows of some files, with all columns of the table: those that are younger than a file are null in it."""
+    files = [path / part.path for part in parts]
+    return pl.scan_parquet(files, schema=types, missing_columns="insert", glob=False)
+
+
+def _loaded(rows: pl.LazyFrame, schema: Mapping[str, pl.DataType]) -> pl.LazyFrame:
+    """The columns of `schema`, of rows as they lie; null where there is none."""
+    there = set(rows.collect_schema())
     columns = (_loading(n, t) if n in there else pl.lit(None, dtype=t).alias(n) for n, t in schema.items())
     return rows.with_columns(columns).select(list(schema))
-
-
-def _types(delta: DeltaTable) -> dict[str, pl.DataType]:
-    return dict(pl.scan_delta(delta).collect_schema())
 
 
 def _moved_on(table: str, expect: Head) -> RetryableError:

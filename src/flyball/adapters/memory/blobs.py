@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
+
 from flyball._kernel import ids
 from flyball._kernel.errors import StateError
 
@@ -30,3 +32,11 @@ class MemoryBlobs:
     def has(self, digest: str) -> bool:
         """Whether `digest` is stored."""
         return digest in self.kept
+
+    def names(self) -> Iterator[str]:
+        """The digests of all that is stored, in order."""
+        yield from sorted(self.kept)
+
+    def drop(self, digests: Collection[str]) -> int:
+        """Remove these; returns how many of them were there."""
+        return sum(self.kept.pop(digest, None) is not None for digest in digests)

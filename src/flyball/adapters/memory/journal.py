@@ -24,7 +24,7 @@ class _Kept:
 
     def __init__(self, segment: Segment, header: Header, bound: int) -> None:
         self.segment, self.header, self.bound = segment, header, bound
-        self.answers: list[tuple[Answer, bytes]] = []
+        self.answers: list[tuple[Answer, bytes] | None] = []  # None: erased
         self.size = 0
         self.closed = False
 
@@ -35,8 +35,11 @@ class _Kept:
     def close(self) -> None:
         self.closed, self.bound = True, self.last
 
-    def entry(self, seq: int) -> Entry:
-        answer, body = self.answers[seq - self.segment.first]
+    def entry(self, seq: int) -> Entry | None:
+        found = self.answers[seq - self.segment.first]
+        if found is None:
+            return None
+        answer, body = found
         inputs, features = journal.unpack(body)
         own = {"app": self.header.app, "process": self.segment.process, "segment": str(self.segment), "seq": seq}
         return Entry(**{**msgspec.structs.asdict(answer), "inputs": inputs, "features": features, **own})
@@ -50,6 +53,7 @@ class _Kept:
             recorded=len(self.answers),
             refused=0,
             gaps=journal.gaps(self.segment.first, int(min(self.bound, end)), recorded),
+            erased=self.answers.count(None),
         )
 
 
@@ -87,8 +91,8 @@ class MemoryJournal:
         """The answer with that id."""
         wanted = journal.packed(prediction)
         for segment in journal.likely(list(self._kept), wanted) if wanted is not None else ():
-            for n, (answer, _) in enumerate(self._kept[segment].answers):
-                if journal.packed(answer.id) == wanted:
+            for n, found in enumerate(self._kept[segment].answers):
+                if found is not None and journal.packed(found[0].id) == wanted:
                     return self._kept[segment].entry(segment.first + n)
         return None
 
@@ -98,13 +102,23 @@ class MemoryJournal:
         for segment, _ in journal.ends(list(self._kept)):
             kept = self._kept[segment]
             for seq in range(max(segment.first, cursor.get(segment.process, 0) + 1), kept.last + 1):
-                yield kept.entry(seq)
+                if (entry := kept.entry(seq)) is not None:
+                    yield entry
 
     def recover(self, accounted: Collection[str] = ()) -> list[Recovery]:
         """The account of every segment that is over."""
         ends = journal.ends(list(self._kept))
         over = ((self._kept[segment], end) for segment, end in ends if str(segment) not in accounted)
         return [kept.account(end) for kept, end in over if kept.closed or kept.segment.process not in self._living]
+
+    def erase(self, chosen: Callable[[Entry], bool]) -> int:
+        """Forget what `chosen` says; the numbers stay spoken for."""
+        gone = [entry for entry in self.read() if chosen(entry)]
+        for entry in gone:
+            segment = Segment.parse(entry.segment)
+            assert segment is not None  # noqa: S101 - it was made of one
+            self._kept[segment].answers[entry.seq - segment.first] = None
+        return len(gone)
 
     def image(self) -> MemoryJournal:
         """What a crash at this moment would leave."""

@@ -6,6 +6,7 @@ from bisect import bisect_left, insort
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 
 from flyball.learn.features import online
 from flyball.learn.features.online import Change, EntityValue, Step, Version, View
@@ -32,6 +33,19 @@ class _Series:
         chain.insert(place, version)
         if version.event is not None and version.entity is not None:
             insort(self.ranks[version.entity], (version.event, version.known, version.batch, version.key))
+
+    def take(self, key: bytes, known: int, batch: int) -> None:
+        chain = self.chains.get(key, [])
+        for version in [v for v in chain if _order(v) == (known, batch)]:
+            chain.remove(version)
+            if version.event is not None and version.entity is not None:
+                self.ranks[version.entity].remove((version.event, known, batch, key))
+        if not chain:
+            self.chains.pop(key, None)
+
+    def forget(self, span: int, entity: EntityValue, at: int) -> None:
+        if self.totals.pop((span, entity, at), None) is not None:
+            self.moments[span, entity].remove(at)
 
     def step(self, step: Step) -> None:
         moments = self.moments[step.span, step.entity]
@@ -64,6 +78,10 @@ class MemoryOnline:
         whole = [(change, tuple(change.versions), tuple(change.steps)) for change in changes]
         for change, versions, steps in whole:
             series = self._series.setdefault(change.series, _Series())
+            for identity in change.gone:
+                series.take(*identity)
+            for spent in change.spent:
+                series.forget(*spent)
             for version in versions:
                 series.put(version)
             for step in steps:
@@ -73,6 +91,22 @@ class MemoryOnline:
     def keep(self, series: Collection[str]) -> None:
         """Drop every other series."""
         self._series = {name: found for name, found in self._series.items() if name in series}
+
+    def refill(self, changes: Sequence[Change]) -> None:
+        """Put these in the place of all that their series held; see `Online`."""
+        before = dict(self._series)
+        try:
+            for change in changes:
+                self._series.pop(change.series, None)
+            self.commit([replace(change, since=online.NOTHING) for change in changes])
+        except BaseException:
+            self._series = before
+            raise
+
+    def withdraw(self, changes: Sequence[Change], keep: Collection[str]) -> None:
+        """Apply all changes and drop every series but `keep`; see `Online`."""
+        self.commit(changes)
+        self.keep(keep)
 
     def chain(self, series: str, key: bytes) -> Sequence[Version]:
         """The versions of a key, by (known, batch)."""

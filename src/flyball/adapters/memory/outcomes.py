@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from threading import Lock
 
 import msgspec
@@ -16,7 +16,7 @@ class MemoryOutcomes:
     """See `serve.outcomes.Outcomes`."""
 
     def __init__(self) -> None:
-        self._rows: list[Posted] = []
+        self._rows: list[Posted | None] = []
         self._of: dict[tuple[str, str], list[Posted]] = defaultdict(list)
         self._lock = Lock()
 
@@ -28,7 +28,9 @@ class MemoryOutcomes:
     def read(self, after: int = 0) -> Iterator[Posted]:
         """What is stored after a number."""
         while after < len(self._rows):
-            yield self._rows[after]
+            row = self._rows[after]
+            if row is not None:
+                yield row
             after += 1
 
     def counts(self) -> dict[str, Counts]:
@@ -45,6 +47,17 @@ class MemoryOutcomes:
             )
             for model, targets in found.items()
         }
+
+    def erase(self, chosen: Callable[[Posted], bool]) -> int:
+        """Forget what `chosen` says."""
+        with self._lock:
+            gone = {row.seq for row in self._rows if row is not None and chosen(row)}
+            self._rows = [None if row is None or row.seq in gone else row for row in self._rows]
+            for target, rows in list(self._of.items()):
+                self._of[target] = [row for row in rows if row.seq not in gone]
+                if not self._of[target]:
+                    del self._of[target]
+        return len(gone)
 
     def _take(self, new: New) -> Taken:
         rows = self._of.get(new.target, [])

@@ -21,7 +21,7 @@ import polars as pl
 
 from flyball._kernel import clock
 from flyball._kernel.errors import DataError, DeclarationError
-from flyball.data import contract
+from flyball.data import contract, rules
 from flyball.data.contract import Contract, Spec
 from flyball.learn.features.declare import Computed, Feature, FeatureSet, Given, Latest, Window
 
@@ -198,7 +198,7 @@ def _problems(feature: Feature, question: type[Contract]) -> Iterator[Problem]:
             yield from _missing([feature.name], asks)
         case Computed():
             yield from _missing(sorted(feature.expression.columns), asks)
-            if not row_wise(feature.expression.polars):
+            if not rules.row_wise(feature.expression.polars):
                 yield "expression-not-row-wise", f"is computed by {feature.expression}.", _ROW_WISE
         case Latest():
             looks = contract.spec(feature.table)
@@ -227,7 +227,7 @@ def _problems(feature: Feature, question: type[Contract]) -> Iterator[Problem]:
 def _window(window: Window) -> Iterator[Problem]:
     if not window.over or min(window.over) <= timedelta(0):
         yield "span-not-positive", f"covers {window.over}.", "A window covers a span of time before the question."
-    if not row_wise(window.value.polars):
+    if not rules.row_wise(window.value.polars):
         yield "expression-not-row-wise", f"adds up {window.value}.", _ROW_WISE
     try:
         kind = dtype(window)
@@ -259,21 +259,6 @@ def _missing(names: list[str] | tuple[str, ...], spec: Spec) -> Iterator[Problem
     for name in names:
         if name not in spec.names:
             yield "no-such-column", f"reads {name!r}, and {spec.name} has no such column.", f"It has {spec.names}."
-
-
-def row_wise(expression: pl.Expr) -> bool:
-    """Whether each value of an expression follows from its own row alone.
-
-    Every node is asked, since Polars calls `x - x.mean()` separable by rows. What Polars cannot tell (a Python function)
-    is not row-wise.
-    """
-    meta = expression.meta
-    try:
-        if meta.is_literal():
-            return bool(meta.is_scalar())
-        return meta.is_row_separable() and meta.is_length_preserving() and all(row_wise(inner) for inner in meta.pop())
-    except pl.exceptions.PolarsError:
-        return False
 
 
 def _schema(table: type[Contract], expression: pl.Expr) -> pl.DataType:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 from operator import attrgetter
 from typing import NamedTuple, Protocol
@@ -74,6 +74,7 @@ class Change:
         position: the position when it is done.
         versions: identified by (key, known, batch).
         steps: identified by (span, entity, at).
+        gone, spent: the identities of versions and steps to take out first.
     """
 
     series: str
@@ -81,6 +82,8 @@ class Change:
     position: int
     versions: Sequence[Version]
     steps: Sequence[Step]
+    gone: Sequence[tuple[bytes, int, int]] = ()
+    spent: Sequence[tuple[int, EntityValue, int]] = ()
 
 
 class View(Protocol):
@@ -129,6 +132,17 @@ class Online(Protocol):
     def keep(self, series: Collection[str]) -> None:
         """Drop every other series."""
 
+    def refill(self, changes: Sequence[Change]) -> None:
+        """Put these in the place of all that their series held, in one transaction; no byte of what is gone is left.
+
+        Whoever looks meanwhile sees the old content or the new. `since` says nothing here.
+        """
+
+    def withdraw(self, changes: Sequence[Change], keep: Collection[str]) -> None:
+        """Apply all changes, as `commit`, and drop every series but `keep`, in one transaction; then no byte is left of what
+        is gone, now or from before. Raises as `commit`.
+        """
+
 
 def expected(change: Change, position: int | None) -> None:
     """Raise StateError `online-moved-on` if a series is no longer where a change was decided upon."""
@@ -151,9 +165,10 @@ def absent(series: str) -> StateError:
     )
 
 
-def names(features: FeatureSet) -> tuple[str, ...]:
-    """The series that a set of features reads."""
-    return tuple(name(f) for f in features.features if isinstance(f, Latest | Window))
+def names(features: FeatureSet, table: type[contract.Contract] | None = None) -> tuple[str, ...]:
+    """The series that a set of features reads: all of them, or those of one table."""
+    read = (f for f in features.features if isinstance(f, Latest | Window))
+    return tuple(name(f) for f in read if table is None or f.table is table)
 
 
 def name(feature: Latest | Window) -> str:
@@ -198,16 +213,48 @@ def update(store: Online, features: FeatureSet, tables: Mapping[str, pl.LazyFram
                 store.commit([decided])
 
 
+def refill(
+    store: Online,
+    features: Iterable[FeatureSet],
+    table: type[contract.Contract],
+    rows: pl.LazyFrame,
+    upto: int = NOTHING,
+) -> int:
+    """Fill every series of a table anew, from the rows that it has now; returns how many series that were.
+
+    Args:
+        features: the sets whose series are meant, and no others: a series that two of them share is filled once.
+        rows: the observation frame, all batches.
+        upto: the version that the rows are, where its last batches may have none.
+
+    Raises:
+        DataError: as `update`.
+    """
+    wanted = {
+        name(f): f for each in features for f in each.features if isinstance(f, Latest | Window) and f.table is table
+    }
+    if not wanted:
+        return 0
+    spec = contract.spec(table)
+    held = {series: store.position(series) for series in wanted}
+    found = rows.select(meaning.columns(spec)).collect()
+    with store.view() as view:
+        changes = [change(feature, NOTHING, found, view) for feature in wanted.values()]
+    # The last batches may have lost all their rows, and none of them may be applied again.
+    store.refill([replace(c, position=max(c.position, held[c.series] or NOTHING, upto)) for c in changes])
+    return len(changes)
+
+
 def change(feature: Latest | Window, since: int, rows: pl.DataFrame, view: View) -> Change:
     """What the rows of later batches do to the series of a feature that holds batches up to `since`."""
     series = name(feature)
-    fresh = sorted(_versions(feature, rows), key=_key)
+    fresh = sorted(versions(feature, rows), key=_key)
     known = view if since > NOTHING else None
     stored: list[Version] = []
-    moves = _Moves(feature) if isinstance(feature, Window) else None
+    moves = Moves(feature) if isinstance(feature, Window) else None
     for key, added in groupby(fresh, _key):
         old = known.chain(series, key) if known else ()
-        new = _chained([*old, *added])
+        new = chained([*old, *added])
         gone, come = ([v for v in old if v not in new], [v for v in new if v not in old]) if old else ((), new)
         stored += come
         if moves is not None:
@@ -219,7 +266,7 @@ def change(feature: Latest | Window, since: int, rows: pl.DataFrame, view: View)
     return Change(series, since, position, stored, tuple(moves.steps(series, known)) if moves is not None else ())
 
 
-def _versions(feature: Latest | Window, rows: pl.DataFrame) -> Iterator[Version]:
+def versions(feature: Latest | Window, rows: pl.DataFrame) -> Iterator[Version]:
     """Rows as versions that are current still."""
     spec = contract.spec(feature.table)
     kept: tuple[pl.Expr, ...]
@@ -263,7 +310,7 @@ def packed(key: Iterable[EntityValue | None]) -> bytes:
     return b"".join(parts)
 
 
-def _chained(versions: list[Version]) -> list[Version]:
+def chained(versions: list[Version]) -> list[Version]:
     """Versions of one key in order, each until the next was known."""
     if len(versions) == 1:
         return versions
@@ -275,13 +322,18 @@ def _chained(versions: list[Version]) -> list[Version]:
     return [v if v.until == end else v._replace(until=end) for v, end in zip(versions, ends, strict=True)]
 
 
-class _Moves:
-    """What versions change in the steps of a window: (span, entity) -> moment -> count and total."""
+class Moves:
+    """What versions change in the steps of a window.
+
+    Attributes:
+        spans: of the window, microseconds.
+        moves: (span, entity) -> moment -> count and total.
+    """
 
     def __init__(self, window: Window) -> None:
         self._on_outcome = window.on_outcome
-        self._spans = [meaning.span(over) for over in window.over]
-        self._moves: dict[tuple[int, EntityValue], dict[int, tuple[int, int]]] = {}
+        self.spans = [meaning.span(over) for over in window.over]
+        self.moves: dict[tuple[int, EntityValue], dict[int, tuple[int, int]]] = {}
 
     def count(self, version: Version, sign: int) -> None:
         """Count a version in the moments from which on it counts; or with -1 take it out of them."""
@@ -293,7 +345,7 @@ class _Moves:
         enter = max(known, version.known)
         if enter == known and version.until == NEVER:
             return
-        for span in self._spans:
+        for span in self.spans:
             leave = min(known + span, version.until)
             self._add(span, entity, known, -sign, value)
             self._add(span, entity, known + span, sign, value)
@@ -302,13 +354,13 @@ class _Moves:
                 self._add(span, entity, leave, -sign, value)
 
     def _add(self, span: int, entity: EntityValue, at: int, count: int, value: int) -> None:
-        moved = self._moves.setdefault((span, entity), {})
+        moved = self.moves.setdefault((span, entity), {})
         before = moved.get(at, (0, 0))
         moved[at] = (before[0] + count, before[1] + count * value)
 
     def steps(self, series: str, view: View | None) -> Iterator[Step]:
         """The steps that this makes or mends: of each entity those from the first moment on."""
-        for (span, entity), moved in self._moves.items():
+        for (span, entity), moved in self.moves.items():
             moments = [at for at, (count, total) in moved.items() if count or total]
             if not moments:
                 continue

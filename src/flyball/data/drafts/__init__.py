@@ -1,0 +1,1 @@
+"""A first contract from data: what a file seems to hold."""

@@ -1,0 +1,1 @@
+"""How a contract changes, and its table with it."""

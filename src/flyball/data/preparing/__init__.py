@@ -1,0 +1,1 @@
+"""Steps of a preparation, and the tables that it looks things up in."""
