@@ -186,15 +186,19 @@ def validate_great_expectations(place: Path) -> dict[str, Any]:
     suite.add_expectation(gxe.ExpectColumnValuesToBeUnique(column="id"))
     for name in ("id", "at", *FLOATS, *INTS, *SETS, "b0", "b1", "code"):
         suite.add_expectation(gxe.ExpectColumnValuesToNotBeNull(column=name))
+    kinds = {"float64": FLOATS, "int64": INTS, "str": ("id", *SETS, "code"), "bool": ("b0", "b1")}
+    for kind, names in {**kinds, "datetime64[us, UTC]": ("at",)}.items():
+        for name in names:
+            suite.add_expectation(gxe.ExpectColumnValuesToBeInTypeList(column=name, type_list=[kind]))
     batch = context.data_sources.add_pandas("p").add_dataframe_asset("x").add_batch_definition_whole_dataframe("b")
     result = batch.get_batch(batch_parameters={"dataframe": frame}).validate(suite)
     found: dict[str, int] = {"rows": len(frame)}
-    kinds = {"between": "max", "set": "check", "regex": "regex", "null": "nullability", "unique": "unique"}
+    rules_of = {"between": "max", "set": "check", "regex": "regex", "null": "nullability", "unique": "unique"}
     for each in result.results:
         n = each.result.get("unexpected_count", 0)
         if n:
             kind = each.expectation_config.type.rpartition("_")[2]
-            found[f"{each.expectation_config.kwargs['column']}|{kinds[kind]}"] = n
+            found[f"{each.expectation_config.kwargs['column']}|{rules_of[kind]}"] = n
     return dict(sorted(found.items()))
 
 

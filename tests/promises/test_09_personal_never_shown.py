@@ -19,7 +19,7 @@ import pytest
 
 from flyball import cli
 from flyball._kernel.errors import DataError, FlyballError
-from flyball.cycle import answering, apply, erase, plan, predict, status, suspected
+from flyball.cycle import answering, apply, arrivals, erase, plan, predict, status, suspected
 from flyball.cycle.session import Session, silent
 from flyball.data import contract, dataset, quarantine
 from flyball.serve import outcomes, protocol
@@ -180,9 +180,8 @@ def test_what_is_sealed_works_as_what_is_not(lived: Session, home: Path) -> None
 
 
 def status_of(session: Session) -> list[Any]:
-    from flyball.cycle import gather
 
-    return [said for source in session.app.sources for said in gather.ingested(session, source.name)]
+    return [said for source in session.app.sources for said in arrivals.ingested(session, source.name)]
 
 
 def test_a_file_of_questions_is_answered_as_a_server_does(lived: Session, tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ from flyball.adapters.memory.sources import MemoryReader
 from flyball.adapters.memory.tables import MemoryTables
 from flyball.adapters.memory.vault import MemoryVault
 from flyball.app import App
-from flyball.cycle import contracts, gather
+from flyball.cycle import arrivals, contracts, gather
 from flyball.cycle.session import Session
 from flyball.data import contract, dataset, ingest, quarantine
 from flyball.data.contract import Contract
@@ -157,7 +157,7 @@ class World:
             "rows": stored.sort("flight", "_batch").rows(named=True),
             "bad": sorted(map(str, bad.rows())),
             "accounts": ingest.repair(self.tables, spec.name),
-            "facts": {k: v for k, v in self.facts.scan(gather.INGESTED.name, "flights//") if spec.name.encode() in v},
+            "facts": {k: v for k, v in self.facts.scan(arrivals.INGESTED.name, "flights//") if spec.name.encode() in v},
         }
 
 
@@ -201,7 +201,7 @@ def test_rows_are_carried_over_once_and_keep_their_times(world: World) -> None:
     ]
     assert len(after["facts"]) == 3
     assert world.holds(OLD)["rows"] == before["rows"]
-    assert gather.pending(world.session(NEW)) == []
+    assert arrivals.pending(world.session(NEW)) == []
     facts = [f.kind for f in world.facts.read()]
     assert world.apply(NEW) == []
     assert [f.kind for f in world.facts.read()] == facts
@@ -222,7 +222,7 @@ def test_a_crash_at_any_write_changes_nothing(after: bool) -> None:
                 died += 1
         world.apply(NEW)
         assert world.holds(NEW) == whole.holds(NEW)
-        assert gather.pending(world.session(NEW)) == []
+        assert arrivals.pending(world.session(NEW)) == []
         if not died:
             break
     assert first == 7  # two writes a batch

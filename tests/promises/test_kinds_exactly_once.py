@@ -18,7 +18,7 @@ import flyball as fb
 from flyball import runtime
 from flyball._kernel.errors import AdapterError, DataError
 from flyball._kernel.place import Place
-from flyball.cycle import gather
+from flyball.cycle import arrivals, gather
 from flyball.cycle.session import Session
 from flyball.data import dataset, kinds, quarantine
 from flyball.data.ingest import Ingested
@@ -120,7 +120,7 @@ def test_each_row_once_and_only_what_is_new(world: World, kind: str) -> None:
     world.sell(kind, 1, 2)
     first = world.gathered()
     assert [(said.read, said.accepted) for said in first] == [(2, 2)]
-    assert world.gathered() == [] and gather.look(world.session).pending == ()
+    assert world.gathered() == [] and arrivals.look(world.session).pending == ()
     world.sell(kind, 3)
     world.sell(kind, 4)
     later = world.gathered()
@@ -128,7 +128,7 @@ def test_each_row_once_and_only_what_is_new(world: World, kind: str) -> None:
     assert world.ids() == [1, 2, 3, 4]
     world.open(world.source(kind))  # another process
     assert world.gathered() == []
-    assert gather.look(world.session).notes == ()
+    assert arrivals.look(world.session).notes == ()
     said = b"".join(msg.said for msg in world.session.facts.read())
     assert SECRET.encode() not in said
 
@@ -157,7 +157,7 @@ def test_a_crash_between_the_table_and_its_fact_repeats_nothing(
     world.gathered()
     world.gathered()
     assert world.ids() == [1, 2, 3]
-    assert sum(said.accepted for said in gather.ingested(world.session, world.session.app.sources[0].name)) == 3
+    assert sum(said.accepted for said in arrivals.ingested(world.session, world.session.app.sources[0].name)) == 3
     if world.session.inbox is not None:
         assert world.session.inbox.files("sales") == ()
 
@@ -171,7 +171,7 @@ def test_a_mended_preparation_reads_again_and_keeps_when_rows_were_known(world: 
     world.gathered()  # life
     before = world.rows()
     world.open(world.source(kind, doubled))
-    assert {each.why for each in gather.look(world.session).pending} == {"its preparation or contract changed"}
+    assert {each.why for each in arrivals.look(world.session).pending} == {"its preparation or contract changed"}
     assert [said.corrections for said in world.gathered()] == [1, 1]
     assert world.gathered() == []
     after = world.rows()

@@ -29,8 +29,8 @@ from flyball.adapters.memory.sources import MemoryReader
 from flyball.adapters.memory.tables import MemoryTables
 from flyball.adapters.memory.vault import MemoryVault
 from flyball.app import App
-from flyball.cycle import gather, status
-from flyball.cycle.gather import SourceComplete
+from flyball.cycle import arrivals, gather, status
+from flyball.cycle.arrivals import SourceComplete
 from flyball.cycle.session import Event, Session
 from flyball.data import contract, dataset, ingest
 from flyball.data.ingest import Ingested
@@ -104,7 +104,7 @@ class World:
         )
 
     def pending(self, files: Mapping[str, pl.DataFrame], prepare: Prepare = as_it_is) -> dict[str, str]:
-        return {each.file.name: each.why for each in gather.pending(self.session(files, prepare))}
+        return {each.file.name: each.why for each in arrivals.pending(self.session(files, prepare))}
 
     def gather(self, files: Mapping[str, pl.DataFrame], prepare: Prepare = as_it_is) -> list[str]:
         return [said.file for said in gather.gather(self.session(files, prepare))]
@@ -187,7 +187,7 @@ def half_ingested(world: World) -> None:
     """1.csv as `gather` does it; of 2.csv only what a crash after its table was written leaves."""
     world.gather({"1.csv": ONE})
     session = world.session(FILES)
-    (each,) = gather.pending(session)
+    (each,) = arrivals.pending(session)
     ingest.ingest(
         each.source, session.tables, session.reader, recipe=each.recipe, known_from=world.clock.now(), file=each.file
     )
@@ -219,25 +219,25 @@ def test_a_batch_whose_fact_was_lost_is_recorded_even_if_its_file_was_replaced(w
 
 def test_a_changed_past_file_is_noticed_and_said(world: World) -> None:
     world.gather(FILES)
-    assert gather.changed(world.session(FILES)) == []
+    assert arrivals.changed(world.session(FILES)) == []
     (name,) = world.gather({**FILES, "2.csv": THREE})
     session = world.session(FILES)
-    (said,) = gather.changed(session)
+    (said,) = arrivals.changed(session)
     assert (name, said.file, said.batches) == ("2.csv", "2.csv", [2, 3])
-    last = [each for each in gather.ingested(session, "flights.Flight") if each.batch == 3]
-    assert gather.rewritten(session, last) == ["2.csv"]
+    last = [each for each in arrivals.ingested(session, "flights.Flight") if each.batch == 3]
+    assert arrivals.rewritten(session, last) == ["2.csv"]
     assert status.status(session).changed == [said]
 
 
 def test_a_file_that_went_is_noted_and_stays_ingested(world: World) -> None:
     world.gather(FILES)
-    look = gather.look(world.session({"1.csv": ONE}))
+    look = arrivals.look(world.session({"1.csv": ONE}))
     assert (look.pending, look.hidden) == ((), ())
     assert look.notes == ("flights.Flight: gone, and what was ingested of them stays: 2.csv.",)
     assert set(world.known()) == {"A", "B"}
     many = {f"{n}.csv": rows((str(n), 1)) for n in range(9)}
     world.gather(many)
-    (note,) = gather.look(world.session({"1.csv": ONE})).notes
+    (note,) = arrivals.look(world.session({"1.csv": ONE})).notes
     assert note.endswith("0.csv, 2.csv, 3.csv, 4.csv, 5.csv and 3 more.")
 
 
@@ -300,7 +300,7 @@ def test_a_source_that_cannot_be_looked_at_keeps_no_other_waiting(world: World) 
     ]
     app = App("flights", sources=[*others, source], search=session.app.search)
     session = replace(session, app=app, reader=Hidden(FILES))
-    look = gather.look(session)
+    look = arrivals.look(session)
     assert [each.file.name for each in look.pending] == ["1.csv", "2.csv"]
     assert [str(each) for each in look.hidden] == ["empty [source-without-files]", "silent [store-unreachable]"]
     with pytest.raises(DataError, match="files-not-ingested"):

@@ -31,7 +31,7 @@ from flyball.adapters.memory.sources import MemoryReader
 from flyball.adapters.memory.tables import MemoryTables
 from flyball.adapters.memory.vault import MemoryVault
 from flyball.app import App
-from flyball.cycle import gather, quarantined, retention, steps, versions
+from flyball.cycle import arrivals, gather, quarantined, retention, steps, versions
 from flyball.cycle.session import Session
 from flyball.data import coerce, contract, dataset, ingest, masked, quarantine, replay, source
 from flyball.data.contract import Contract
@@ -556,7 +556,7 @@ def test_rows_that_a_pin_needs_are_kept_and_others_may_go(world: World) -> None:
     done = retention.retain(session, "Reading", timedelta(days=50), reason="r", by="ada")
     assert (done.rows, world.says()) == (2, {f"c{24 * 99}": 22.0})
     assert world.kinds()[-1] == "data.retained"
-    assert gather.pending(session) == []
+    assert arrivals.pending(session) == []
 
 
 @pytest.mark.parametrize("lost", ["data.retained", "delete", "compact"])

@@ -60,7 +60,9 @@ def verdicts(what: str, judged: Iterable[Verdict]) -> None:
     rows = []
     for verdict in judged:
         found = verdict.measurement
-        cells = (f"{found.estimate:.4g}", f"{found.low:.4g} to {found.high:.4g}", f"{found.n:,}") if found else ("",) * 3
+        cells = (
+            (f"{found.estimate:.4g}", f"{found.low:.4g} to {found.high:.4g}", f"{found.n:,}") if found else ("",) * 3
+        )
         rows.append((verdict.condition, verdict.outcome.value, *cells, verdict.reason))
     table((what, "verdict", "estimate", "95 %", "n", ""), rows)
 

@@ -17,7 +17,7 @@ from flyball._kernel import ids
 from flyball._kernel.conditions import Verdict
 from flyball._kernel.errors import DataError, FlyballError, StateError
 from flyball._kernel.facts import Fact
-from flyball.cycle import expectations, gather, pipeline, snapshot, steps, suspected
+from flyball.cycle import arrivals, expectations, gather, pipeline, snapshot, steps, suspected
 from flyball.cycle.pipeline import Work
 from flyball.cycle.session import Event, Session, Tell, held, silent, still_held
 from flyball.cycle.steps import Done, Failed, Planned
@@ -89,7 +89,7 @@ def apply(session: Session, *, until: datetime | None = None, only: str = "", te
         }
         wanted = [session.app.model(only)] if only else session.app.models
         models = [_model(session, model, until, tell) for model in wanted]
-        changed = gather.rewritten(session, ingested)
+        changed = arrivals.rewritten(session, ingested)
         applied = Applied(app=session.app.name, ingested=files, models=models, doubted=doubted, changed=changed)
         if not applied.ran:
             gather.tidy(session)

@@ -21,7 +21,7 @@ from flyball._kernel.conditions import Condition, Outcome, Verdict
 from flyball._kernel.errors import GateError
 from flyball._kernel.facts import Fact, Projection, Said, Stored
 from flyball._kernel.place import Place
-from flyball.cycle import gather
+from flyball.cycle import arrivals
 from flyball.cycle.session import Event, Session, Tell, silent
 from flyball.data import contract, dataset, sift, withdrawal
 from flyball.data.contract import Contract, Spec
@@ -287,7 +287,7 @@ def _rows(session: Session, table: type[Contract], version: Version) -> pl.LazyF
     # Of all sources, also those that the app no longer has.
     said = (
         msgspec.json.decode(row, type=Ingested)
-        for _, row in session.facts.scan(gather.INGESTED.name, f"{session.app.name}//")
+        for _, row in session.facts.scan(arrivals.INGESTED.name, f"{session.app.name}//")
     )
     if any(each.table == spec.name and each.corrections for each in said):
         known = _last(known, spec)

@@ -8,7 +8,7 @@ import msgspec
 
 from flyball import app as apps
 from flyball._kernel.conditions import Outcome
-from flyball.cycle import contracts, gather, pipeline, steps, suspected
+from flyball.cycle import arrivals, contracts, pipeline, steps, suspected
 from flyball.cycle.pipeline import Work
 from flyball.cycle.session import Session, silent
 from flyball.cycle.steps import Done, Pinned, Planned
@@ -66,7 +66,7 @@ def plan(session: Session) -> Plan:
     app = apps.check(session.app)
     for model in app.models:
         train.check(model)
-    look = gather.look(session)
+    look = arrivals.look(session)
     if len(look.hidden) == len(app.sources) > 0:
         raise look.hidden[0].problem
     files = [File(source=p.source.name, file=p.file.name, why=p.why) for p in look.pending]

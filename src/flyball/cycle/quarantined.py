@@ -17,7 +17,7 @@ import polars as pl
 
 from flyball._kernel.errors import AdapterError, DataError, StateError
 from flyball._kernel.facts import Fact
-from flyball.cycle import apply, causes, gather, suppress
+from flyball.cycle import apply, arrivals, causes, gather, suppress
 from flyball.cycle.session import Event, Session, Tell, held, silent
 from flyball.data import contract, ingest, masked, replay, standing, withdrawal
 from flyball.data.contract import Contract, Spec
@@ -278,9 +278,9 @@ def _read_again(session: Session, due: list[_Due], tell: Tell) -> list[Judged]:
     One file alone would put what it says over what later ones corrected.
     """
     waits = {(each.source.name, each.file.digest): each.batch for each in due}
-    known = {(name, said.digest) for name, _ in waits for said in gather.ingested(session, name)}
+    known = {(name, said.digest) for name, _ in waits for said in arrivals.ingested(session, name)}
     done: list[Judged] = []
-    for each in gather.look(session).pending if due else ():
+    for each in arrivals.look(session).pending if due else ():
         what, came = (each.source.name, each.file.digest), list[Ingested]()
         if what not in known:
             continue

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flyball.cycle import contracts, gather, pushed
+from flyball.cycle import arrivals, contracts, gather, pushed
 from flyball.cycle.session import Session, Tell, silent
 from flyball.data.ingest import Ingested
 from flyball.data.kinds import Pushed
@@ -21,9 +21,9 @@ def ingest(session: Session, tell: Tell = silent) -> list[Ingested]:
     contracts.settle(session, tell)
     gather.repaired(session)
     done: list[Ingested] = []
-    for each in gather.look(session).pending:
+    for each in arrivals.look(session).pending:
         if each.source.name in sources and (problem := gather.one(session, each, done, tell)) is not None:
             raise problem
-    pushed.clear(session, gather.ingested)
+    pushed.clear(session, arrivals.ingested)
     gather.follow(session)
     return done

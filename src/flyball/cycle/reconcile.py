@@ -19,7 +19,7 @@ import msgspec
 from flyball._kernel.conditions import Outcome, Verdict
 from flyball._kernel.errors import FlyballError, RetryableError
 from flyball._kernel.facts import Fact, Said
-from flyball.cycle import account, apply, artifacts, causes, expectations, gather, pipeline, retrain, steps
+from flyball.cycle import account, apply, arrivals, artifacts, causes, expectations, gather, pipeline, retrain, steps
 from flyball.cycle.apply import ModelApplied
 from flyball.cycle.pipeline import Work
 from flyball.cycle.retrain import Retrained, Retraining
@@ -189,7 +189,7 @@ def _note_failure(session: Session, code: str) -> None:
     """Write down of what is next what a worker that died could not: it is told, and not tried again before its rest."""
 
     def failures() -> list[Fact]:
-        found = gather.look(session)
+        found = arrivals.look(session)
         files = [each.file.name for each in found.pending] + [each.source.name for each in found.hidden]
         next_ = [("", "ingest", files[0])] if files else []
         if not files:
@@ -305,7 +305,7 @@ def _outstanding(session: Session) -> str:
     """What an apply would do, and why; "" if nothing, or if it failed for the same causes a while ago."""
     if _paused(session):
         return ""
-    found = gather.look(session)
+    found = arrivals.look(session)
     if found.pending:
         n = len(found.pending)
         return f"{n} new or changed file{'s' if n > 1 else ''}: {found.pending[0].file.name}"

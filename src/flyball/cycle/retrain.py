@@ -15,7 +15,7 @@ import msgspec
 from flyball._kernel import facts
 from flyball._kernel.durations import short
 from flyball._kernel.facts import Fact, Projection, Said, Stored
-from flyball.cycle import erasures, gather, snapshot, steps
+from flyball.cycle import arrivals, erasures, snapshot, steps
 from flyball.cycle.session import Session
 from flyball.cycle.steps import Pinned
 from flyball.data import contract
@@ -156,7 +156,7 @@ def _grown(session: Session, model: Model, pin: Pinned) -> int:
     """Rows that came into the model's tables after the pinned batches, and may be learned from."""
     believed = snapshot.believed(session, model)
     sources = [s.name for s in session.app.sources if contract.spec(s.contract).name in believed]
-    said = [each for name in sources for each in gather.ingested(session, name)]
+    said = [each for name in sources for each in arrivals.ingested(session, name)]
     return sum(s.accepted for s in said if pin.batches.get(s.table, 0) < s.batch <= believed[s.table])
 
 

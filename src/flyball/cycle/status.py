@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 import msgspec
 
 from flyball._kernel.errors import StateError
-from flyball.cycle import erasures, expectations, gather, retrain, suspected
+from flyball.cycle import arrivals, erasures, expectations, retrain, suspected
 from flyball.cycle.reconcile import Looked
 from flyball.cycle.session import Session
 from flyball.data.ingest import Ingested
@@ -151,7 +151,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     loop: Looked | None
     silence: str
     beliefs: list[expectations.Belief] = []
-    changed: list[gather.Changed] = []
+    changed: list[arrivals.Changed] = []
     erasing: list[ErasureStatus] = []
     suspects: list[suspected.Suspicion] = []
 
@@ -169,7 +169,7 @@ def status(session: Session, looked: Looked | None = None) -> Status:
         app=session.app.name,
         transactions=head.tx,
         head=head.hash,
-        tables=_tables([said for source in session.app.sources for said in gather.ingested(session, source.name)]),
+        tables=_tables([said for source in session.app.sources for said in arrivals.ingested(session, source.name)]),
         models=[_model(session, name, _posted(session, posted, name)) for name in session.models],
         sources=_monitors(session, ""),
         journal=JournalStatus(
@@ -180,7 +180,7 @@ def status(session: Session, looked: Looked | None = None) -> Status:
         loop=looked,
         silence=silence(looked, session.clock.now()),
         beliefs=expectations.beliefs(session),
-        changed=gather.changed(session),
+        changed=arrivals.changed(session),
         erasing=_erasing(session),
         suspects=suspected.standing(session),
     )

@@ -46,7 +46,7 @@ from flyball.adapters.memory.outcomes import MemoryOutcomes
 from flyball.adapters.memory.routes import MemoryRoutes
 from flyball.adapters.memory.tables import MemoryTables
 from flyball.app import App
-from flyball.cycle import account, contracts, erasures, expectations, gather, retrain, steps, suspected
+from flyball.cycle import account, arrivals, contracts, erasures, expectations, retrain, steps, suspected
 from flyball.cycle.session import Session
 from flyball.data.kinds import Delta, Pushed, Sql, Yields
 from flyball.data.source import Files, Objects, Readers
@@ -61,10 +61,10 @@ PROJECTIONS = (
     contracts.CONTRACTED,
     erasures.ERASURES,
     expectations.BELIEVED,
-    gather.COMPLETE,
-    gather.INGESTED,
-    gather.SEEN,
-    gather.WITHDRAWN,
+    arrivals.COMPLETE,
+    arrivals.INGESTED,
+    arrivals.SEEN,
+    arrivals.WITHDRAWN,
     observed.OBSERVED,
     retrain.TRAININGS,
     steps.DONE,

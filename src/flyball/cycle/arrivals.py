@@ -1,0 +1,227 @@
+"""Arrivals: what the sources show now, beside what was ingested of them before.
+
+A file is told by its name and its content, and what becomes of it by its **recipe**, the fingerprint of its preparation and its
+contract. What was ingested under all three is not pending; a file that changed, went, or repeats another is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import msgspec
+
+from flyball._kernel import facts
+from flyball._kernel.errors import AdapterError, DataError, FlyballError
+from flyball._kernel.facts import Projection, Said, Stored
+from flyball.cycle import causes
+from flyball.cycle.session import Session
+from flyball.data import standing
+from flyball.data.ingest import Ingested
+from flyball.data.kinds import UNKNOWN
+from flyball.data.source import File, Files, Source
+from flyball.data.withdrawal import Withdrawn
+
+_TOLD = 5
+"""Names that are told of many."""
+
+
+class SourceComplete(Said, frozen=True, kw_only=True, tag="cycle.source_complete"):
+    """All files of a source were ingested for the first time: its history ends here, and its life begins."""
+
+    source: str
+    files: int
+
+
+class Seen(msgspec.Struct, frozen=True, kw_only=True):
+    """Since when the rows of a file's content may be known, None for history: kept, whatever its recipe is later."""
+
+    known_from: datetime | None
+
+
+def _key(fact: Stored) -> str:
+    said = facts.decode(fact, Ingested)
+    return facts.about(fact, "|".join((said.source, said.file, said.digest, said.recipe)))
+
+
+def _seen_key(fact: Stored) -> str:
+    said = facts.decode(fact, Ingested)
+    return facts.about(fact, said.source, said.digest)
+
+
+def _fold_seen(row: bytes | None, fact: Stored) -> bytes:
+    return row or facts.encode(Seen(known_from=facts.decode(fact, Ingested).known_from))
+
+
+_KINDS = frozenset({facts.kind(Ingested)})
+
+
+INGESTED = Projection("data.ingested", _KINDS, _key, lambda _, fact: fact.said)
+
+
+SEEN = Projection("data.seen", _KINDS, _seen_key, _fold_seen)
+
+
+WITHDRAWN = Projection(
+    "data.withdrawn",
+    frozenset({facts.kind(Withdrawn)}),
+    lambda fact: facts.about(fact, facts.decode(fact, Withdrawn).table),
+    lambda _, fact: fact.said,
+)
+
+
+COMPLETE = Projection(
+    "data.complete",
+    frozenset({facts.kind(SourceComplete)}),
+    lambda fact: facts.about(fact, facts.decode(fact, SourceComplete).source),
+    lambda _, fact: fact.said,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A file that is to be ingested, and why."""
+
+    source: Source
+    file: File
+    recipe: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What keeps a file from being ingested; a whole source, where `file` is ""."""
+
+    source: Source
+    file: str
+    problem: FlyballError
+
+    def __str__(self) -> str:
+        return f"{self.file or self.source.name} [{self.problem.code}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What the sources show now.
+
+    Attributes:
+        pending: the files that the next apply would ingest, in order.
+        hidden: the sources that could not be looked at, and why.
+        notes: what a person should know besides: files that were ingested and are gone, batches that were withdrawn.
+    """
+
+    pending: tuple[Pending, ...]
+    hidden: tuple[Failure, ...]
+    notes: tuple[str, ...]
+
+
+def look(session: Session) -> Look:
+    """Look at every source; one that cannot be looked at keeps no other waiting.
+
+    Raises:
+        DeclarationError: see `source.Reader`.
+    """
+    found: list[Pending] = []
+    hidden: list[Failure] = []
+    notes: list[str] = []
+    for source in session.app.sources:
+        past = ingested(session, source.name)
+        read = [said for said in past if standing.origin(said) is None]  # a replay reads no file
+        earlier = dict.fromkeys(
+            File(said.file, said.digest, UNKNOWN) for said in sorted(read, key=lambda said: said.batch)
+        )
+        last = next(reversed(earlier), None)
+        try:
+            files = session.reader.files(source, last.name if last else None)
+        except (DataError, AdapterError) as problem:
+            hidden.append(Failure(source, "", problem))
+            continue
+        recipe = causes.recipe(source)
+        if source.at.slices:  # those that were read are found by their name alone, should their recipe have changed
+            files = (*earlier, *files)
+        before = {(said.file, said.digest, said.recipe) for said in past}
+        names = {said.digest: said.file for said in past}
+        found += [
+            Pending(source, file, recipe, _why(file, names))
+            for file in files
+            if (file.name, file.digest, recipe) not in before
+        ]
+        gone = sorted({said.file for said in past} - {file.name for file in files})
+        if gone and isinstance(source.at, Files):  # other kinds of sources show each slice only once
+            notes.append(f"{source.name}: gone, and what was ingested of them stays: {some(gone)}.")
+    return Look(tuple(found), tuple(hidden), (*notes, *_withdrawn(session)))
+
+
+def _withdrawn(session: Session) -> list[str]:
+    """What the last rollback of each table took, for its files will not come back by themselves."""
+    rows = session.facts.scan(WITHDRAWN.name, f"{session.app.name}//")
+    last = [msgspec.json.decode(row, type=Withdrawn) for _, row in rows]
+    return [
+        f"{said.table}: {some([str(n) for n in said.batches])} withdrawn by batch {said.batch} ({said.reason}); their "
+        "files are read again only if they, their preparation or their contract change."
+        for said in last
+        if said.batches
+    ]
+
+
+def pending(session: Session) -> list[Pending]:
+    """The files that the next apply would ingest, in order."""
+    return list(look(session).pending)
+
+
+def _why(file: File, before: Mapping[str, str]) -> str:
+    """Why a file is to be ingested; `before` is what was: digest -> name."""
+    if file.name in before.values():
+        return "its preparation or contract changed" if file.digest in before else "its content changed"
+    return f"new file, repeats {before[file.digest]}" if file.digest in before else "new file"
+
+
+def some(names: Sequence[str]) -> str:
+    """A few of them, and how many there are."""
+    more = f" and {len(names) - _TOLD:,} more" if len(names) > _TOLD else ""
+    return ", ".join(names[:_TOLD]) + more
+
+
+class Changed(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that was ingested with one content, and later with another.
+
+    Attributes:
+        batches: of its contents, in order; the rows of the earlier ones are corrected, or stay as they are.
+    """
+
+    source: str
+    file: str
+    batches: list[int]
+
+
+def changed(session: Session) -> list[Changed]:
+    """The past files whose content changed after they were ingested."""
+    contents: dict[tuple[str, str], dict[str, int]] = {}
+    for source in session.app.sources:
+        for said in sorted(ingested(session, source.name), key=lambda said: said.batch):
+            contents.setdefault((said.source, said.file), {}).setdefault(said.digest, said.batch)
+    return [
+        Changed(source=source, file=file, batches=sorted(found.values()))
+        for (source, file), found in sorted(contents.items())
+        if len(found) > 1
+    ]
+
+
+def rewritten(session: Session, said: Sequence[Ingested]) -> list[str]:
+    """Those of the files that were just ingested that had another content before."""
+    now = {(each.source, each.batch) for each in said}
+    return [each.file for each in changed(session) if (each.source, each.batches[-1]) in now] if now else []
+
+
+def seen(session: Session, source: Source, file: File) -> Seen | None:
+    """What is known of a file's content since its first reading; None where it was never read."""
+    row = session.facts.get(SEEN.name, f"{session.app.name}//{source.name}/{file.digest}")
+    return msgspec.json.decode(row, type=Seen) if row is not None else None
+
+
+def ingested(session: Session, source: str) -> list[Ingested]:
+    """What was ingested from a source."""
+    rows = session.facts.scan(INGESTED.name, f"{session.app.name}//{source}|")
+    found = (msgspec.json.decode(row, type=Ingested) for _, row in rows)
+    return [said for said in found if said.source == source]  # the name of another may go on with "|"
