@@ -52,7 +52,7 @@ def line(order: str, day: float, customer: str, price: str = "20.0", category: s
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Orders of one customer among those of others; some corrected later, some broken, some no rows at all."""
-    made = projects.make(tmp_path_factory.mktemp("erasing") / "stall")
+    made = projects.make(tmp_path_factory.mktemp("erasing") / "kiosk")
     projects.edit(made / "app.py", "data/orders.csv", "data/orders*.csv")
     first = made / "data" / "orders.csv"
     head, *rest = first.read_text().splitlines()
