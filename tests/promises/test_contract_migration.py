@@ -32,7 +32,7 @@ from flyball.adapters.memory.sources import MemoryReader
 from flyball.adapters.memory.tables import MemoryTables
 from flyball.adapters.memory.vault import MemoryVault
 from flyball.app import App
-from flyball.cycle import arrivals, contracts, gather
+from flyball.cycle import arrivals, contracts, gather, quarantined
 from flyball.cycle.session import Session
 from flyball.data import contract, dataset, ingest, quarantine
 from flyball.data.contract import Contract
@@ -202,6 +202,8 @@ def test_rows_are_carried_over_once_and_keep_their_times(world: World) -> None:
     assert len(after["facts"]) == 3
     assert world.holds(OLD)["rows"] == before["rows"]
     assert arrivals.pending(world.session(NEW)) == []
+    called = quarantined.tables(world.session(NEW), "Flight")  # by the name of the contract, as by that of its table
+    assert called == quarantined.tables(world.session(NEW), "Flight__2") == (NEW,)
     facts = [f.kind for f in world.facts.read()]
     assert world.apply(NEW) == []
     assert [f.kind for f in world.facts.read()] == facts

@@ -11,6 +11,7 @@ import pytest
 
 import flyball as fb
 from flyball import days
+from flyball._kernel.errors import DataError
 from flyball.learn import explore, search
 from flyball.learn.search import NAMES, Bounds, Spans
 
@@ -161,3 +162,11 @@ def test_one_trial_is_the_starting_point_alone() -> None:
     once = fb.search(trials=1, optimize=fb.roc_auc, split=fb.by_time(days(30)))
     found = explore.run(once, Knobs, hill)
     assert (len(found.trials), found.knobs) == (1, {"leaves": 31, "rate": 0.5})
+
+
+def test_where_nothing_is_settled_the_cause_is_told() -> None:
+    times = pl.Series([], dtype=pl.Datetime("us", "UTC"))
+    moment = datetime(2013, 6, 1, tzinfo=UTC)
+    with pytest.raises(DataError, match="No question is settled yet") as refused:
+        search.spans(times, times, search.Bounds(validation=moment, test=moment, end=moment))
+    assert refused.value.code == "too-little-history" and "None" not in refused.value.why

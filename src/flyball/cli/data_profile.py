@@ -123,20 +123,19 @@ def _compare(table: type[Contract], told: set[str], reference: dict[str, dict[st
 
 
 def _table(session: Session, name: str) -> type[Contract]:
+    from flyball.cycle import quarantined
     from flyball.data import contract
 
-    tables = {contract.spec(t).name: t for t in session.app.tables()}
-    if not name and len(tables) == 1:
-        return next(iter(tables.values()))
-    if name not in tables:
+    found = quarantined.tables(session, name or None)
+    if len(found) > 1:
         raise DataError(
             "no-such-table",
-            f"There is no table {name!r}." if name else "Which table?",
+            "Which table?",
             where=session.app.place,
-            why=f"The app has {', '.join(tables)}.",
+            why=f"The app has {', '.join(contract.spec(t).name for t in found)}.",
             next="Name one of them.",
         )
-    return tables[name]
+    return found[0]
 
 
 def _roles(spec: Any) -> dict[str, str]:

@@ -109,13 +109,13 @@ class _Look:
 
 
 def tables(session: Session, name: str | None = None) -> tuple[type[Contract], ...]:
-    """The tables of an app, or one by name.
+    """The tables of an app, or one by name: as it is stored, or as its contract is called, whatever its version.
 
     Raises:
         DataError: `no-such-table`.
     """
     known = session.app.tables()
-    found = tuple(t for t in known if name in (None, contract.spec(t).name))
+    found = tuple(t for t in known if name in (None, contract.spec(t).name, contract.spec(t).title))
     if not found:
         raise DataError(
             "no-such-table",

@@ -101,6 +101,13 @@ def spans(asked: pl.Series, settled: pl.Series, bounds: Bounds) -> Spans:
         fit=(settled < bounds.test).to_numpy(),
         test=((asked >= bounds.test) & (asked < bounds.end)).to_numpy(),
     )
+    if asked.is_empty():
+        raise DataError(
+            "too-little-history",
+            "No question is settled yet.",
+            why="An example needs an outcome, and an outcome time that lies after the moment at which the question was asked.",
+            next="Look at the outcome columns of a few rows: flyball data show APP TABLE; and wait, or ingest more history.",
+        )
     for name in ("explore", "validation", "test"):
         if not getattr(found, name).any():
             raise DataError(
