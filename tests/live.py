@@ -93,6 +93,7 @@ def plan(version: str = "orders-1", factor: float = 0.5, model: str = "orders") 
         encode=encode.compile_row(fitted),
         predictor=Factor(factor),
         key=("order_id",),
+        entity=("order_id",),
         asked_of="placed",
         lead=hours(2),
         tolerance=hours(1),

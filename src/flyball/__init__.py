@@ -39,7 +39,7 @@ if TYPE_CHECKING:
         StateError,
     )
     from flyball.app import App
-    from flyball.data.contract import Contract, before, event_time, outcome, outcome_time, personal, protected
+    from flyball.data.contract import Contract, before, entity, event_time, outcome, outcome_time, personal, protected
     from flyball.data.expectations.expect import column, table
     from flyball.data.kinds import delta, frames, push, sql
     from flyball.data.preparing import prepare
@@ -61,7 +61,7 @@ _HOMES = {
     "_kernel.durations": "days hours minutes ms seconds",
     "_kernel.errors": "AdapterError Bug DataError DeclarationError FlyballError GateError StateError",
     "app": "App",
-    "data.contract": "Contract before event_time outcome outcome_time personal protected",
+    "data.contract": "Contract before entity event_time outcome outcome_time personal protected",
     "data.expectations.expect": "column table",
     "data.kinds": "delta frames push sql",
     "data.source": "files",
@@ -106,6 +106,7 @@ __all__ = [
     "column",
     "days",
     "delta",
+    "entity",
     "error_rate",
     "event_time",
     "every",

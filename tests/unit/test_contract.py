@@ -14,6 +14,7 @@ import flyball as fb
 from flyball import days, hours, minutes
 from flyball.data import contract
 from flyball.data.contract import Contract, Lead, Moment, Ref
+from flyball.serve import protocol
 
 
 def utc(**more: Any) -> dy.Datetime:
@@ -231,3 +232,31 @@ def test_the_smallest_contract_is_a_key_and_a_time() -> None:
 def test_a_name_with_an_underscore_is_kept_for_the_house() -> None:
     with pytest.raises(fb.DeclarationError, match="starts with an underscore"):
         contract.spec(made({"key": key(), "a": happened(), "_batch": dy.Int64()}))
+
+
+def test_an_entity_is_the_key_unless_it_is_declared() -> None:
+    class Ride(fb.Contract):
+        ride = dy.String(primary_key=True)
+        at = fb.event_time(dy.Datetime(time_zone="UTC"))
+        rider = fb.entity(dy.String())
+
+    class Trip(fb.Contract):
+        trip = dy.String(primary_key=True)
+        at = fb.event_time(dy.Datetime(time_zone="UTC"))
+
+    assert contract.spec(Ride).entity == ("rider",)
+    assert contract.spec(Trip).entity == ("trip",)
+    decode = protocol.decoder(Ride, frozenset())  # no feature reads it, and a request carries it all the same
+    with pytest.raises(fb.DataError, match="rider"):
+        decode(b'{"ride": "r", "at": "2013-01-01T00:00:00Z"}')
+
+
+def test_an_outcome_is_no_entity() -> None:
+    class Odd(fb.Contract):
+        ride = dy.String(primary_key=True)
+        at = fb.event_time(dy.Datetime(time_zone="UTC"))
+        settled = fb.outcome_time(dy.Datetime(time_zone="UTC", nullable=True))
+        rider = fb.entity(fb.outcome(dy.String(nullable=True)))
+
+    with pytest.raises(fb.DeclarationError, match="an outcome and an entity"):
+        contract.spec(Odd)

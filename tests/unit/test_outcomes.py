@@ -57,6 +57,7 @@ class Told:
     decode_key: Callable[[bytes], tuple[list[dict[str, Any]], bool]] = DECODE_KEY
     truth: bool = False
     seal: None = None
+    entity: tuple[str, ...] = ("order_id", "at", "weight", "customer")
 
 
 @dataclass

@@ -141,6 +141,17 @@ def test_the_router_gives_the_share_that_the_lot_says_and_it_sticks() -> None:
     assert abs(len(first & second) - 1500 * 0.04) < 5 * math.sqrt(1500 * 0.04), "another candidate, another lot"
 
 
+def test_where_an_entity_is_declared_all_its_questions_go_to_one_version() -> None:
+    old, new = (replace(each, entity=("customer",)) for each in (OLD, NEW))
+    table = Table(Routed(1, old, new, 0.5))
+    roles: dict[str, set[str]] = {}
+    for n in range(60):
+        asked = {**row(f"o{n}"), "customer": f"c{n % 12}"}
+        roles.setdefault(asked["customer"], set()).add(answered(table.router.ask(table.way, asked, ASKED, 0.001))[0])
+    assert all(len(each) == 1 for each in roles.values())
+    assert {role for each in roles.values() for role in each} == {"champion", "canary"}
+
+
 @given(st.text(), st.text())
 def test_a_lot_is_in_its_range_and_a_matter_of_version_and_key_alone(version: str, key: str) -> None:
     assert 0 <= router.lot(version, key) < 1

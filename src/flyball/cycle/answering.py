@@ -111,6 +111,7 @@ def plan_of(session: Session, model: Model, version: str) -> Plan:
         encode=encode.compile_row(artifacts.load_encoder(session, manifest)),
         predictor=artifacts.load_predictor(session, manifest),
         key=spec.key,
+        entity=spec.entity,
         asked_of=model.asked.column.name,
         lead=model.asked.lead,
         tolerance=model.asked.tolerance,

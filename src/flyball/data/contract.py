@@ -37,9 +37,7 @@ Stored = Literal["plain", "hash", "token"]
 class _ContractMeta(SchemaMeta):
     """Remembers where a contract stands, and tells a column which contract it was taken from."""
 
-    def __new__(
-        mcs, name: str, bases: tuple[type[object], ...], namespace: dict[str, Any], **declared: Any
-    ) -> SchemaMeta:
+    def __new__(mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **declared: Any) -> SchemaMeta:
         namespace["__flyball_place__"] = place.here()
         return super().__new__(mcs, name, bases, namespace, **declared)
 
@@ -68,13 +66,7 @@ class Contract(dy.Schema, metaclass=_ContractMeta):
     def __init_subclass__(
         cls, *, version: int = 1, migrate: Migration | Mapping[int, Migration] | None = None, **rest: Any
     ) -> None:
-        """Note the version.
-
-        Args:
-            version: counts from 1; each has a table of its own.
-            migrate: `LazyFrame -> LazyFrame`, from rows of the version before to rows of this one, with `_known`,
-                `_outcome_known` and whatever else it leaves alone passed through; or one such function an earlier version.
-            rest: of other base classes.
+        """Note the version, and how rows become rows of it: from the version before, or of each earlier one by its number.
 
         Raises:
             DeclarationError: `migration-out-of-range`.
@@ -117,6 +109,11 @@ class Personal:
 
 
 @dataclass(frozen=True, slots=True)
+class Entity:
+    """Whom or what a question is about, where that is not its key: one entity is answered by one version."""
+
+
+@dataclass(frozen=True, slots=True)
 class Protected:
     """A group whose treatment is watched; a slice of every evaluation."""
 
@@ -131,7 +128,7 @@ class Tokenised:
     """Personal, and stored as a token."""
 
 
-Role = EventTime | OutcomeTime | Outcome | Personal | Protected | Hashed | Tokenised
+Role = EventTime | OutcomeTime | Outcome | Personal | Protected | Entity | Hashed | Tokenised
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +186,11 @@ def event_time(column: C, *, known: Lead | None = None) -> C:
 def outcome_time(column: C, *, void_after: timedelta | None = None) -> C:
     """When the outcomes of the row were known. Still null `void_after` past the event time: the row is void."""
     return _with_role(column, OutcomeTime(void_after))
+
+
+def entity(column: C) -> C:
+    """Whom or what the row is about: who is handed a candidate of a release is drawn by it, instead of by the row's key."""
+    return _with_role(column, Entity())
 
 
 def outcome(column: C) -> C:
@@ -288,6 +290,11 @@ class Spec:
         """The columns that a question may carry: all but the outcomes."""
         return tuple(c for c in self.columns if c.name not in self.late)
 
+    @property
+    def entity(self) -> tuple[str, ...]:
+        """The columns by which a question's entity is told: those that are declared so, else its key."""
+        return self.with_role(Entity) or self.key
+
     def with_role(self, role: type[Role]) -> tuple[str, ...]:
         """Names of the columns that have a role."""
         return tuple(c.name for c in self.columns if any(isinstance(r, role) for r in c.roles))
@@ -362,10 +369,7 @@ def _problems(columns: tuple[Column, ...]) -> Iterator[tuple[str, str]]:
                     'All times are instants: declare dy.Datetime(time_zone="UTC"), and convert in the preparation.',
                 )
     if len(by_role[EventTime]) != 1:
-        yield (
-            f"it has {len(by_role[EventTime])} event times.",
-            "A row is about exactly one time: mark it event_time(...).",
-        )
+        yield f"it has {len(by_role[EventTime])} event times.", "A row is about exactly one time: mark it event_time."
     elif by_role[EventTime][0].nullable:
         yield f"its event time {by_role[EventTime][0].name!r} is nullable.", "A row without a time can never be placed."
     if not any(c.key for c in columns):
@@ -376,16 +380,12 @@ def _problems(columns: tuple[Column, ...]) -> Iterator[tuple[str, str]]:
             "A contract has at most two known times: the row's, and that of all outcomes.",
         )
     if bool(by_role[Outcome]) != bool(by_role[OutcomeTime]):
-        yield (
-            "outcomes and outcome_time come together.",
-            "An outcome without a time would leak; a time without one is idle.",
-        )
+        yield "outcomes and outcome_time come together.", "An outcome without a time would leak; one alone is idle."
     for column in (*by_role[Outcome], *by_role[OutcomeTime]):
         if column.key or not column.nullable:
-            yield (
-                f"{column.name!r} is not nullable.",
-                "An outcome is unknown until it settles, and a void row never has one.",
-            )
+            yield f"{column.name!r} is not nullable.", "An outcome is unknown until it settles, or for good."
+        if any(isinstance(role, Entity) for role in column.roles):
+            yield f"{column.name!r} is an outcome and an entity.", "Whom a question is about is known when it is asked."
 
 
 _TIMES = (EventTime, OutcomeTime, Outcome)

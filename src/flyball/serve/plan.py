@@ -62,6 +62,7 @@ class Plan:
     encode: EncodeRow
     predictor: Predictor
     key: tuple[str, ...]
+    entity: tuple[str, ...]
     asked_of: str
     lead: timedelta
     tolerance: timedelta
@@ -80,6 +81,7 @@ class Question(msgspec.Struct, frozen=True, gc=False):
         spent: seconds that its share of decoding the request took.
         recorded: the request as it may be recorded, personal values as keyed hashes.
         key: its key, deterministic JSON, of `recorded`.
+        entity: whom it is about, likewise; its key, unless the contract declares an entity.
         within: whether it was asked near its declared moment.
     """
 
@@ -88,6 +90,7 @@ class Question(msgspec.Struct, frozen=True, gc=False):
     spent: float
     recorded: dict[str, Any]
     key: str
+    entity: str
     within: bool
 
 
@@ -108,7 +111,8 @@ def question(plan: Plan, row: dict[str, Any], asked: datetime, spent: float) -> 
         row = plan.seal(row)
     recorded = recordable(plan, row)
     key = _key.encode({name: recorded[name] for name in plan.key}).decode()
-    return Question(row, asked, spent, recorded, key, within_tolerance(plan, row, asked))
+    entity = key if plan.entity == plan.key else _key.encode({name: recorded.get(name) for name in plan.entity}).decode()
+    return Question(row, asked, spent, recorded, key, entity, within_tolerance(plan, row, asked))
 
 
 def attempt(plan: Plan, asking: Question, epoch: int, role: str, clock: Clock) -> Attempt:

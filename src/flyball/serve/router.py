@@ -187,7 +187,7 @@ class Router:
         candidate = routed.candidate
         if candidate is None or way.breaker.why:
             return self._cascade(way, asking, ())[0]
-        if not (routed.share and lot(candidate.version, asking.key) < routed.share):
+        if not (routed.share and lot(candidate.version, asking.entity) < routed.share):
             given, champion = self._cascade(way, asking, ())
             return given if given.answer is None else given._replace(shadow=Shadow(way, candidate, asking, champion))
         tried = plans.attempt(candidate, asking, routed.epoch, "canary", self._clock)

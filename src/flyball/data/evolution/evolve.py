@@ -262,6 +262,8 @@ def _said_role(name: str, role: str, *, added: bool) -> Change:
     if role == "protected":
         why = "evaluations slice by it from now on" if added else "no evaluation slices by it from now on"
         return Change(column=name, what=what, kind="compatible", why=why)
+    if role == "entity":
+        return Change(column=name, what=what, kind="compatible", why="who is handed a candidate is drawn otherwise")
     why = "when stored rows were known, and what a request carries, was decided by it"
     return Change(column=name, what=what, kind="breaking", whom=(ROWS, REQUESTS), why=why)
 
