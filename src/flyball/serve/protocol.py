@@ -173,7 +173,9 @@ def _fields(names: Iterable[str]) -> list[str]:
 
 
 def _required(spec: Spec, reads: frozenset[str]) -> frozenset[str]:
-    return frozenset(c.name for c in spec.request if (c.key or c.name in reads or c.name in spec.entity) and not c.nullable)
+    return frozenset(
+        c.name for c in spec.request if (c.key or c.name in reads or c.name in spec.entity) and not c.nullable
+    )
 
 
 # --- rules that types cannot say
@@ -314,11 +316,10 @@ def _float(column: DyColumn, *, single: bool) -> _Cell:
     if not single:
         meta = msgspec.Meta(**{_LIMITS[kind]: value for kind, value in exact.items()})
         return _Cell(Annotated[float, meta], None, frozenset({*exact, "inf", "nan"}))
-    unbounded = bool(getattr(column, "allow_inf", False))
 
     def fit(value: float) -> float:
         found = c_float(value).value
-        if math.isinf(found) and not unbounded:
+        if math.isinf(found):
             raise ValueError("Expected `float` that 32 bits can hold")
         return found
 
