@@ -246,9 +246,11 @@ def test_an_entity_is_the_key_unless_it_is_declared() -> None:
 
     assert contract.spec(Ride).entity == ("rider",)
     assert contract.spec(Trip).entity == ("trip",)
-    decode = protocol.decoder(Ride, frozenset())  # no feature reads it, and a request carries it all the same
+    ask, settle = (protocol.decoder(Ride, frozenset(reads)) for reads in (contract.spec(Ride).entity, ()))
+    row = b'{"ride": "r", "at": "2013-01-01T00:00:00Z"}'
+    assert settle(row)[0][0]["ride"] == "r"  # an outcome is told by the key alone
     with pytest.raises(fb.DataError, match="rider"):
-        decode(b'{"ride": "r", "at": "2013-01-01T00:00:00Z"}')
+        ask(row)
 
 
 def test_an_outcome_is_no_entity() -> None:

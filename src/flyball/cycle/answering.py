@@ -97,7 +97,7 @@ def plan_of(session: Session, model: Model, version: str) -> Plan:
     manifest = artifacts.load_manifest(session, version)
     causes.same_features(model, manifest.version, manifest.causes["examples"], manifest.commit)
     spec = contract.spec(model.question)
-    reads = model.features.reads(model.question) | {model.asked.column.name}
+    reads = model.features.reads(model.question) | {model.asked.column.name, *spec.entity}
     secret = session.signer.secret(SUBJECTS)
     seal = partial(session.seal.row, spec) if spec.sealed else None
     return Plan(

@@ -173,9 +173,7 @@ def _fields(names: Iterable[str]) -> list[str]:
 
 
 def _required(spec: Spec, reads: frozenset[str]) -> frozenset[str]:
-    return frozenset(
-        c.name for c in spec.request if (c.key or c.name in reads or c.name in spec.entity) and not c.nullable
-    )
+    return frozenset(c.name for c in spec.request if (c.key or c.name in reads) and not c.nullable)
 
 
 # --- rules that types cannot say
