@@ -111,7 +111,9 @@ def question(plan: Plan, row: dict[str, Any], asked: datetime, spent: float) -> 
         row = plan.seal(row)
     recorded = recordable(plan, row)
     key = _key.encode({name: recorded[name] for name in plan.key}).decode()
-    entity = key if plan.entity == plan.key else _key.encode({name: recorded.get(name) for name in plan.entity}).decode()
+    entity = (
+        key if plan.entity == plan.key else _key.encode({name: recorded.get(name) for name in plan.entity}).decode()
+    )
     return Question(row, asked, spent, recorded, key, entity, within_tolerance(plan, row, asked))
 
 
