@@ -64,7 +64,7 @@ def test_the_nearest_mount_above_counts() -> None:
         )
     at("/data/.flyball", share + "\n53 27 0:53 / /data rw - xfs /dev/vdd rw")  # mounted over it
     with pytest.raises(AdapterError):
-        at("/root/.flyball", "54 1 0:54 / / rw - nfs4 server:/root rw")
+        at("/srv/.flyball", "54 1 0:54 / / rw - nfs4 server:/export rw")
 
 
 def test_blanks_in_a_name_are_written_in_octal() -> None:
