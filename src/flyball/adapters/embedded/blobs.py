@@ -18,6 +18,7 @@ from typing import Final
 
 from flyball._kernel import ids
 from flyball._kernel.errors import AdapterError, FlyballError, RetryableError, StateError
+from flyball.adapters.embedded import disk
 
 _DIGEST: Final = re.compile("[0-9a-f]{64}")
 _ASIDE: Final = ".aside-"
@@ -87,7 +88,7 @@ class FileBlobs:
             for path in (*wanted, *aside):
                 path.unlink(missing_ok=True)
             for directory in {path.parent for path in (*wanted, *aside)}:
-                _sync(directory)
+                disk.sync(directory)
         except OSError as error:
             raise self._unusable(error) from error
         return len(wanted)
@@ -133,20 +134,11 @@ def _write(path: Path, data: bytes) -> None:
     except BaseException:
         os.unlink(temporary)
         raise
-    _sync(path.parent)
+    disk.sync(path.parent)
 
 
 def _directory(path: Path) -> None:
     if not path.is_dir():
         _directory(path.parent)
         path.mkdir(mode=0o700, exist_ok=True)
-        _sync(path.parent)
-
-
-def _sync(directory: Path) -> None:
-    """Make the names in a directory as durable as the files."""
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        disk.sync(path.parent)

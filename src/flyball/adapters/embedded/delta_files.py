@@ -8,7 +8,6 @@ such file; a commit then names files that lie there already. Their log entries c
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 from collections.abc import Iterable, Mapping
@@ -21,6 +20,7 @@ from deltalake import CommitProperties, DeltaTable, Schema, Transaction
 from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
 
 from flyball._kernel.clock import micros
+from flyball.adapters.embedded import disk
 from flyball.adapters.embedded.clock import SystemClock
 from flyball.data.tables import BATCH
 
@@ -121,7 +121,7 @@ def write(folder: Path, rows: pl.LazyFrame, batch: int | None) -> list[Part]:
     if not any(part.rows for part in parts):
         shutil.rmtree(to)
         return []
-    _sync(to, folder, folder.parent)
+    disk.sync(to, folder, folder.parent)
     return parts
 
 
@@ -188,7 +188,7 @@ def vacuum(folder: Path, now: State) -> None:
     commit(folder, now, now.types, [], {})
     now.delta.update_incremental()
     now.delta.create_checkpoint()
-    _sync(*(folder / "_delta_log").iterdir(), folder / "_delta_log")
+    disk.sync(*(folder / "_delta_log").iterdir(), folder / "_delta_log")
     for file in sorted((folder / "_delta_log").iterdir()):
         number = file.name.partition(".")[0]
         if number.isdigit() and int(number) < now.delta.version():
@@ -198,7 +198,7 @@ def vacuum(folder: Path, now: State) -> None:
             file.unlink()
             if file.parent != folder and not any(file.parent.iterdir()):
                 file.parent.rmdir()
-    _sync(folder / "_delta_log", folder)
+    disk.sync(folder / "_delta_log", folder)
 
 
 def _part(file: Path, path: str, batch: int | None) -> Part:
@@ -239,13 +239,4 @@ def _entry(folder: Path, version: int) -> Path:
 def _sync_commit(folder: Path, version: int) -> None:
     """Have the operating system write one commit through: facts are synced, and must not outlive what they speak of."""
     entry = _entry(folder, version)
-    _sync(entry, entry.parent, folder, folder.parent)
-
-
-def _sync(*paths: Path) -> None:
-    for each in paths:
-        descriptor = os.open(each, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    disk.sync(entry, entry.parent, folder, folder.parent)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from flyball._kernel.errors import AdapterError, RetryableError, StateError
+from flyball.adapters.embedded import disk
 from flyball.data.source import File
 from flyball.serve.ingest import Body
 
@@ -84,7 +85,7 @@ class FileInbox:
             for path, each in _waiting(folder).items():
                 if each in done:
                     (folder / path).unlink()
-            _keep(folder)
+            disk.sync(folder)
 
     @staticmethod
     def _write(folder: Path, name: str, rows: bytes) -> None:
@@ -95,7 +96,7 @@ class FileInbox:
             file.flush()
             os.fsync(file.fileno())
         aside.rename(folder / name)
-        _keep(folder)
+        disk.sync(folder)
 
 
 def _named(number: int, file: File) -> str:
@@ -122,20 +123,10 @@ def _locked(folder: Path, *, make: bool = False) -> Iterator[Path]:
     """Alone in the folder of a source, among all processes and threads."""
     if make and not folder.exists():
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _keep(folder.parent)
-        _keep(folder.parent.parent)
+        disk.sync(folder.parent, folder.parent.parent)
     with (folder / _LOCK).open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield folder
-
-
-def _keep(folder: Path) -> None:
-    """Put the names of a folder on the disk."""
-    opened = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from pathlib import Path
 from flyball._kernel import facts, ids
 from flyball._kernel.clock import Clock, micros
 from flyball._kernel.errors import AdapterError
-from flyball.adapters.embedded import journal_segment
+from flyball.adapters.embedded import disk, journal_segment
 from flyball.adapters.embedded.journal_recorder import Claim, SqliteRecorder, lives
 from flyball.serve import journal
 from flyball.serve.journal import Deliver, Entry, Header, Recovery, Segment, Settings
@@ -63,7 +63,7 @@ class SqliteJournal:
 
         try:
             self._place.mkdir(mode=0o700, parents=True, exist_ok=True)
-            journal_segment.sync(self._place.parent)
+            disk.sync(self._place.parent)
             with contextlib.ExitStack() as undo:
                 claim = Claim(self._place / f"{process}.lock", process, create)
                 undo.callback(claim.release)

@@ -22,7 +22,7 @@ from uuid import UUID
 import msgspec
 
 from flyball._kernel.errors import AdapterError, StateError
-from flyball.adapters.embedded import scrub
+from flyball.adapters.embedded import disk, scrub
 from flyball.serve import journal
 from flyball.serve.journal import Answer, Entry, Header, Recovery, Segment, Span
 
@@ -180,7 +180,7 @@ def create(place: Path, use: Connect, segment: Segment, header: Header, bound: i
                 (str(segment), segment.process, segment.started, msgspec.json.encode(header), bound),
             )
         unnamed.rename(path)
-        sync(place)
+        disk.sync(place)
         return OpenSegment(_logging(use(str(path)), place), segment, bound)
     except BaseException:
         for name in (unnamed.name, path.name):
@@ -209,15 +209,6 @@ def _logging(connection: Connection, place: Path) -> Connection:
             )
         undo.pop_all()
     return connection
-
-
-def sync(folder: Path) -> None:
-    """Make the names in `folder` durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def row(answer: Answer) -> Row:

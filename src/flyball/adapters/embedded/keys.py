@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from flyball._kernel.errors import AdapterError, StateError
+from flyball.adapters.embedded import disk
 
 _SIGNATURE: Final = 64
 """Bytes of an Ed25519 signature (RFC 8032)."""
@@ -81,9 +82,7 @@ def _create(path: Path) -> None:
         pass
     finally:
         os.unlink(temporary)
-    directory = os.open(path.parent, os.O_RDONLY)
-    os.fsync(directory)
-    os.close(directory)
+    disk.sync(path.parent)
 
 
 def _load(path: Path) -> Ed25519PrivateKey:

@@ -19,7 +19,7 @@ from flyball._kernel.clock import Clock
 from flyball._kernel.errors import AdapterError, StateError
 from flyball._kernel.facts import Projection
 from flyball._kernel.ports import Signer
-from flyball.adapters.embedded import journal_segment, mounts
+from flyball.adapters.embedded import disk, mounts
 from flyball.adapters.embedded.backup import ARTIFACTS, FACTS, JOURNAL, TABLES
 from flyball.adapters.embedded.blobs import FileBlobs
 from flyball.adapters.embedded.facts import SqlFacts
@@ -79,10 +79,10 @@ def restore(found: Found, home: Path, signer: Signer, clock: Clock, projections:
                 _lay_out(found, place, linked=False)
             proof = _proved(place, found.backup, signer, clock, projections)
             for folder, _, _ in os.walk(place):
-                journal_segment.sync(Path(folder))
+                disk.sync(Path(folder))
             _refuse_full(home)  # another restore may have been first
             place.rename(home)
-            journal_segment.sync(home.parent)
+            disk.sync(home.parent)
     except OSError as error:
         raise AdapterError(
             "home-not-made",

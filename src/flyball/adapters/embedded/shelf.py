@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from flyball._kernel.errors import AdapterError, FlyballError, RetryableError, StateError
-from flyball.adapters.embedded.journal_segment import sync
+from flyball.adapters.embedded import disk
 from flyball.cycle.backup import File
 
 SUFFIX: Final = ".backup.json"
@@ -128,9 +128,9 @@ class Shelf:
             os.fsync(file.fileno())
         for folder in (*self._objects.iterdir(), self._objects):
             if folder.is_dir():
-                sync(folder)
+                disk.sync(folder)
         os.replace(part, path)
-        sync(self.place)
+        disk.sync(self.place)
         return path
 
     def document(self, path: Path) -> bytes:

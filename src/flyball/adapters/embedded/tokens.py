@@ -16,6 +16,7 @@ import msgspec
 
 from flyball._kernel.clock import Clock
 from flyball._kernel.errors import AdapterError, StateError
+from flyball.adapters.embedded import disk
 from flyball.serve import auth
 from flyball.serve.auth import Key, Keys, Scope
 
@@ -113,11 +114,7 @@ def _place(path: Path, content: bytes) -> None:
         pass
     finally:
         os.unlink(temporary)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    disk.sync(path.parent)
 
 
 def _read(path: Path) -> bytes:
