@@ -22,8 +22,8 @@ from flyball import days
 from flyball._kernel.conditions import Condition, Measurement, Metric, Outcome
 from flyball._kernel.errors import DeclarationError
 from flyball._kernel.place import Place
-from flyball.data import contract, dataset
-from flyball.data.expectations import expect, interval, measuring, proposing, sampling
+from flyball.data import contract, dataset, interval
+from flyball.data.expectations import expect, measuring, proposing, sampling
 from flyball.data.expectations.expect import column, table
 from flyball.data.expectations.measuring import Standing
 

@@ -9,8 +9,7 @@ another operator is not remembered so: it has no value to compare with.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from functools import partial, wraps
 
@@ -21,7 +20,7 @@ from flyball.cycle import contracts, erasures
 from flyball.cycle.session import Session
 from flyball.data import coerce, contract
 from flyball.data.contract import Spec
-from flyball.data.source import TEXT, File, Reader, Reading, Source
+from flyball.data.source import TEXT, Reader, Retold, Source
 from flyball.data.where import Where
 
 _BETWEEN = tuple(re.compile(said) for said in (r"[,;|\t\r\n]", r"[,;|\t\r\n:{}\[\]]", r'"', r"[^\w.@+-]+"))
@@ -49,7 +48,7 @@ def suppressed(session: Session, source: Source) -> tuple[Source, Reader]:
     def without(rows: pl.LazyFrame) -> pl.LazyFrame:
         return _without(prepare(rows).lazy(), spec, named)
 
-    return replace(source, prepare=without), _Without(session.reader, named)
+    return replace(source, prepare=without), Retold(session.reader, partial(_unnamed, named))
 
 
 def _named(secret: bytes, column: str, hashes: Collection[str], value: object) -> bool:
@@ -75,28 +74,13 @@ def _found(names: Callable[[object], bool], values: pl.Series) -> pl.Series:
     return chosen.fill_null(value=False)
 
 
-class _Without:
-    """A reader whose ragged lines name nobody who was erased, as far as a cell of theirs can be told."""
+def _unnamed(named: Named, ragged: pl.LazyFrame) -> pl.LazyFrame:
+    """The lines that name nobody who was erased, as far as a cell of theirs can be told."""
+    says = pl.col(TEXT).map_elements(partial(_says, named), return_dtype=pl.Boolean)
+    return ragged.filter((~says).fill_null(value=True))
 
-    def __init__(self, reader: Reader, named: Named) -> None:
-        self._reader, self._named = reader, named
 
-    def files(self, source: Source, since: str | None = None) -> tuple[File, ...]:
-        """The files that there are now; see `Reader`."""
-        return self._reader.files(source, since)
-
-    def open(self, source: Source, file: File) -> AbstractContextManager[Reading]:
-        """One of them; see `Reader`."""
-        return self._open(source, file)
-
-    @contextmanager
-    def _open(self, source: Source, file: File) -> Iterator[Reading]:
-        with self._reader.open(source, file) as reading:
-            text = pl.col(TEXT)
-            kept = ~text.map_elements(self._says, return_dtype=pl.Boolean)
-            yield replace(reading, ragged=reading.ragged.filter(kept.fill_null(value=True)))
-
-    def _says(self, line: str) -> bool:
-        found = (part.strip(" '\"") for between in _BETWEEN for part in between.split(line))
-        parts = {each for part in found if part for each in (part, part.replace('""', '"'))}
-        return any(names(part) for part in parts for names in self._named.values())
+def _says(named: Named, line: str) -> bool:
+    found = (part.strip(" '\"") for between in _BETWEEN for part in between.split(line))
+    parts = {each for part in found if part for each in (part, part.replace('""', '"'))}
+    return any(names(part) for part in parts for names in named.values())

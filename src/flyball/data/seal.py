@@ -11,8 +11,7 @@ plain one, as a column of its own (`beside`), from the preparation until the row
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial, wraps
 from typing import Any, Protocol
@@ -22,7 +21,7 @@ import polars as pl
 from flyball._kernel import ids
 from flyball.data import coerce, contract
 from flyball.data.contract import Spec, Stored
-from flyball.data.source import TEXT, File, Reader, Reading, Source
+from flyball.data.source import TEXT, Reader, Retold, Source
 
 PURPOSE = "sealed cells"
 """The purpose under which cells are hashed: not that of the journal, so that the two cannot be compared."""
@@ -142,30 +141,14 @@ def sealing(seal: Seal, source: Source, reader: Reader) -> tuple[Source, Reader]
     def sealed(rows: pl.LazyFrame) -> pl.LazyFrame:
         return seal.beside(prepare(rows).lazy(), spec)
 
-    return replace(source, prepare=sealed), _Untold(reader, partial(_untold, seal))
+    return replace(source, prepare=sealed), Retold(reader, partial(_untold, seal))
 
 
-def _untold(seal: Seal, lines: pl.Series) -> pl.Series:
-    said = [None if line is None else f"{len(line)} characters, {seal.digest('hash', line)}" for line in lines]
-    return pl.Series(lines.name, said, dtype=pl.String)
+def _untold(seal: Seal, ragged: pl.LazyFrame) -> pl.LazyFrame:
+    """The lines, each as no more than its length and its keyed hash."""
 
+    def told(lines: pl.Series) -> pl.Series:
+        said = [None if line is None else f"{len(line)} characters, {seal.digest('hash', line)}" for line in lines]
+        return pl.Series(lines.name, said, dtype=pl.String)
 
-class _Untold:
-    """A reader that does not repeat the lines that are no rows."""
-
-    def __init__(self, reader: Reader, untold: Callable[[pl.Series], pl.Series]) -> None:
-        self._reader, self._untold = reader, untold
-
-    def files(self, source: Source, since: str | None = None) -> tuple[File, ...]:
-        """The files that there are now; see `Reader`."""
-        return self._reader.files(source, since)
-
-    def open(self, source: Source, file: File) -> AbstractContextManager[Reading]:
-        """One of them; see `Reader`."""
-        return self._open(source, file)
-
-    @contextmanager
-    def _open(self, source: Source, file: File) -> Iterator[Reading]:
-        with self._reader.open(source, file) as reading:
-            text = pl.col(TEXT).map_batches(self._untold, return_dtype=pl.String, is_elementwise=True)
-            yield replace(reading, ragged=reading.ragged.with_columns(text))
+    return ragged.with_columns(pl.col(TEXT).map_batches(told, return_dtype=pl.String, is_elementwise=True))

@@ -11,9 +11,9 @@ Refused: guessing. Text formats yield text cells; what type a cell has is said b
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Protocol, TypedDict, Unpack
 
@@ -206,6 +206,28 @@ class Readers:
                 next="Name its reader in the placement: fb.Placement(readers={...}).",
             )
         return found
+
+
+class Retold:
+    """A reader whose lines that are no rows are told otherwise, or not at all.
+
+    Args:
+        reader: whose files these are.
+        retell: those lines, as `Reading.ragged`, in and out.
+    """
+
+    def __init__(self, reader: Reader, retell: Callable[[pl.LazyFrame], pl.LazyFrame]) -> None:
+        self._reader, self._retell = reader, retell
+
+    def files(self, source: Source, since: str | None = None) -> tuple[File, ...]:
+        """The files that there are now; see `Reader`."""
+        return self._reader.files(source, since)
+
+    @contextmanager
+    def open(self, source: Source, file: File) -> Iterator[Reading]:
+        """One of them; see `Reader`."""
+        with self._reader.open(source, file) as reading:
+            yield replace(reading, ragged=self._retell(reading.ragged))
 
 
 def files(

@@ -15,7 +15,7 @@ import numpy as np
 
 from flyball._kernel.clock import MICROSECOND, micros
 from flyball._kernel.durations import short
-from flyball.data.expectations.interval import wilson
+from flyball.data.interval import wilson
 from flyball.data.profile import Counts
 
 State = Literal["ok", "breach", "blind"]

@@ -24,7 +24,7 @@ from flyball._kernel.clock import EPOCH
 from flyball._kernel.conditions import Condition, Measurement, Metric, Outcome, Verdict
 from flyball._kernel.errors import DeclarationError
 from flyball._kernel.place import Place
-from flyball.data.expectations.interval import Z, wilson
+from flyball.data.interval import Z, wilson
 from flyball.learn import gates, metrics
 from flyball.learn import model as models
 from flyball.learn.metrics import Array

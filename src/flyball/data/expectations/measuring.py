@@ -21,9 +21,9 @@ import polars as pl
 
 from flyball._kernel import conditions
 from flyball._kernel.conditions import Condition, Measurement, Verdict
-from flyball.data import contract
+from flyball.data import contract, interval
 from flyball.data.contract import Contract, Spec
-from flyball.data.expectations import expect, interval, sampling
+from flyball.data.expectations import expect, sampling
 from flyball.data.expectations.expect import Expected
 from flyball.data.tables import BATCH, KNOWN
 

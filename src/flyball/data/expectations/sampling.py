@@ -13,9 +13,9 @@ import numpy.typing as npt
 import polars as pl
 
 from flyball._kernel.conditions import Measurement
-from flyball.data import profile
+from flyball.data import interval, profile
 from flyball.data.contract import Spec
-from flyball.data.expectations import distance, interval
+from flyball.data.expectations import distance
 from flyball.data.expectations.expect import Expected
 
 HALF = "_half"

@@ -16,9 +16,9 @@ import msgspec
 import polars as pl
 
 from flyball._kernel.errors import DataError
+from flyball.data import interval
 from flyball.data.sketches import sketch
 
-Z = 1.959963984540054
 FIFTHS = 5
 GROUPS = 12
 """Different numbers up to which each is a group of its own."""
@@ -108,10 +108,7 @@ def bias(
 
 def wilson(hits: int, n: int) -> Share:
     """The share of `hits` among `n` > 0, with Wilson's interval."""
-    share, square = hits / n, Z * Z / n
-    middle = (share + square / 2) / (1 + square)
-    half = Z * math.sqrt(share * (1 - share) / n + square / (4 * n)) / (1 + square)
-    return Share(share, max(0.0, min(middle - half, share)), min(1.0, max(middle + half, share)))
+    return Share(hits / n, *interval.wilson(hits, n))
 
 
 def newcombe(a: Share, b: Share) -> Share:
