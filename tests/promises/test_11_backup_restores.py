@@ -538,6 +538,32 @@ def test_the_facts_moving_on_makes_another_cut(shop: Shop, tmp_path: Path, monke
     assert Shelf(tmp_path / "never").backups() == []
 
 
+def test_facts_that_never_rest_are_made_to(shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody is released within every cut: the last one has them wait, so that a busy home is backed up as well."""
+    session, cut = shop.session(), copying._Copier.cut
+    waiting: list[threading.Thread] = []
+
+    def promote() -> None:
+        other = shop.session()
+        champion = rollout.now(other.facts, "shop", "sent_back").champion
+        version = "sent_back-1" if champion == "sent_back-2" else "sent_back-2"
+        operate.promote(other, version, by="test", reason="now", override=True, at_once=True)
+
+    def moving(self: copying._Copier) -> Any:
+        made = cut(self)
+        waiting.append(threading.Thread(target=promote))
+        waiting[-1].start()
+        waiting[-1].join(1 if len(waiting) == copying._TRIES else 30)
+        return made
+
+    monkeypatch.setattr(copying._Copier, "cut", moving)
+    taken = copying.take(session, tmp_path / "busy")
+    waiting[-1].join(30)
+    assert taken.cuts == len(waiting) == copying._TRIES
+    assert said_by(shop, tmp_path / "busy").head != session.facts.head()
+    shop.verified(tmp_path / "busy")
+
+
 def test_a_backup_appears_last(shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """At no name that is given within its folder is it there already, nor are earlier ones gone."""
     session, seen, replace = shop.session(), list[int](), os.replace

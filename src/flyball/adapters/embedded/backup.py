@@ -4,7 +4,7 @@ The order of a cut: what is handed on to the tables (the inbox, online features)
 outcomes, tables, quarantines, the journal, artifacts, the tokens of persons. So everything that the facts speak of is copied
 after them, and nothing that hands on to the tables is copied after these. Where the facts meanwhile record what the later
 copies may speak of (who answers changed, something was removed) the cut is made anew; since all that has not changed is there
-already, soon.
+already, soon. Where they never come to rest, the last cut makes them: nobody else records while it lasts.
 
 SQLite's own backup copies each database as of one moment without stopping its writers; the rest is never changed once it is
 there. Leases are copied as given back: no process of the old home lives in the new one.
@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Final
@@ -29,6 +29,7 @@ from flyball._kernel.errors import AdapterError, RetryableError, StateError
 from flyball._kernel.facts import Head
 from flyball._kernel.ports import Facts, Signer
 from flyball.adapters.embedded import journal_segment
+from flyball.adapters.embedded.database import Database
 from flyball.adapters.embedded.shelf import DATABASE, Shelf
 from flyball.adapters.embedded.tables import DeltaTables
 from flyball.cycle import backup
@@ -129,6 +130,12 @@ class _Copier:
         self._home, self._shelf, self._clock = home, shelf, clock
         self._seen = {file.path: file for file in before.files} if before is not None else {}
         self.copied = self.copied_bytes = 0
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Nobody else records a fact meanwhile."""
+        with closing(Database(self._home / FACTS)) as database, database.write():
+            yield
 
     def cut(self) -> tuple[Backup, int]:
         """One cut, and the number of its last fact."""
@@ -275,13 +282,14 @@ def _still(copier: _Copier, facts: Facts, tell: Tell) -> tuple[Backup, int]:
     """A cut after whose facts nothing was recorded that the rest of it may speak of, and how many it took."""
     for cuts in range(1, _TRIES + 1):
         tell(Event(step="backup", state="run", detail="again, the facts moved on" if cuts > 1 else ""))
-        with suppress(_MovedError):
+        # Whoever records waits for the last cut, as for one another: `PATIENCE` long. The cuts before it left it little to copy.
+        with suppress(_MovedError), copier.alone() if cuts == _TRIES else nullcontext():
             made, seq = copier.cut()
             if not backup.moved(facts, seq):
                 return made, cuts
     raise RetryableError(
         "backup-never-still",
-        f"{_TRIES} times something was released or removed while the backup was made.",
+        f"{_TRIES} times something was removed while the backup was made.",
         why="Answers and tables must not speak of what the facts in the same backup do not know yet.",
         next="Try again; what was copied is kept, so that it takes less time.",
     )
