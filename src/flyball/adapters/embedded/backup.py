@@ -282,7 +282,7 @@ def _still(copier: _Copier, facts: Facts, tell: Tell) -> tuple[Backup, int]:
     """A cut after whose facts nothing was recorded that the rest of it may speak of, and how many it took."""
     for cuts in range(1, _TRIES + 1):
         tell(Event(step="backup", state="run", detail="again, the facts moved on" if cuts > 1 else ""))
-        # Whoever records waits for the last cut, as for one another: `PATIENCE` long. The cuts before it left it little to copy.
+        # Whoever records waits for the last cut as for one another, `PATIENCE` long; those before it left it little to copy.
         with suppress(_MovedError), copier.alone() if cuts == _TRIES else nullcontext():
             made, seq = copier.cut()
             if not backup.moved(facts, seq):
