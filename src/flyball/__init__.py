@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from flyball.data.kinds import delta, frames, push, sql
     from flyball.data.preparing import prepare
     from flyball.data.source import files
-    from flyball.learn.features.declare import features, latest, window
+    from flyball.learn.features.notation import feature, features, function, latest, since_last, trend, window
     from flyball.learn.model import Params, between, model
     from flyball.learn.search import by_time, search
     from flyball.release.policy import Release, canary, shadow
@@ -65,7 +65,7 @@ _HOMES = {
     "data.expectations.expect": "column table",
     "data.kinds": "delta frames push sql",
     "data.source": "files",
-    "learn.features.declare": "features latest window",
+    "learn.features.notation": "feature features function latest since_last trend window",
     "learn.model": "Params between model",
     "learn.search": "by_time search",
     "release.policy": "Release canary shadow",
@@ -110,9 +110,11 @@ __all__ = [
     "error_rate",
     "event_time",
     "every",
+    "feature",
     "features",
     "files",
     "frames",
+    "function",
     "hours",
     "js",
     "latest",
@@ -138,8 +140,10 @@ __all__ = [
     "search",
     "seconds",
     "shadow",
+    "since_last",
     "sql",
     "table",
+    "trend",
     "window",
 ]
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from flyball.data import contract
 from flyball.data.contract import Contract, before, event_time, outcome, outcome_time
-from flyball.learn.features import declare, meaning
+from flyball.learn.features import meaning, notation
 from flyball.learn.features.declare import FeatureSet, Latest, Window
 from flyball.learn.model import Model
 from tests.oracles import point_in_time
@@ -64,9 +64,15 @@ class Job(Contract):
     cost = outcome(dy.Int64(nullable=True))
 
 
-features = declare.features
-latest = declare.latest
-window = declare.window
+features = notation.features
+latest = notation.latest
+window = notation.window
+
+
+def far_from(frame: pl.DataFrame) -> pl.Series:
+    """A plain function over a frame."""
+    return pl.Series([None if m is None else float(m) * 1.5 for m in frame["miles"]], dtype=pl.Float64)
+
 
 ABOUT_TRIPS = features(
     Trip.miles,
@@ -83,6 +89,20 @@ ABOUT_TRIPS = features(
     levels=window(Reading, Reading.level.col.mean(), by=Trip.place, over=[ticks(4), ticks(60)]),
     costs=window(Job, Job.cost.col.sum(), by=Trip.team, over=ticks(7)),
     sizes=window(Job, Job.size.col.count(), by=Trip.team, over=ticks(7)),
+    called=notation.function(far_from, Trip.miles, returns=pl.Float64),
+    both=window(Trip, Trip.delay.col.mean(), by=[Trip.team, Trip.place], over=ticks(9)),
+    other=latest(Trip, by=[(Trip.place, Trip.place), Trip.team], columns=[Trip.miles]),
+    week_old=window(Trip, Trip.late.col.mean(), by=Trip.team, over=[ticks(4), ticks(9)], gap=ticks(3)),
+    spread=window(Trip, Trip.delay.col.std(), by=Trip.place, over=[ticks(6), ticks(20)]),
+    lowest=window(Trip, Trip.delay.col.min(), by=Trip.place, over=ticks(9)),
+    highest=window(Reading, Reading.level.col.max(), by=Trip.place, over=ticks(9), gap=ticks(2)),
+    middle=window(Reading, Reading.level.col.median(), by=Trip.place, over=[ticks(7), ticks(30)]),
+    upper=window(Trip, Trip.delay.col.quantile(0.7), by=Trip.place, over=ticks(12)),
+    kinds=window(Reading, Reading.kind.col.n_unique(), by=Trip.place, over=ticks(12)),
+    teams=window(Job, Job.size.col.n_unique(), by=Trip.team, over=ticks(12)),
+    ago=window(Trip, notation.since_last(), by=Trip.team, over=[ticks(3), ticks(30)]),
+    late_ago=window(Trip, notation.since_last(), by=Trip.place, over=ticks(30), where=Trip.late.col, gap=ticks(2)),
+    slope=window(Trip, notation.trend(Trip.delay.col), by=Trip.place, over=[ticks(9), ticks(30)]),
 )
 ABOUT_JOBS = features(
     Job.size,
@@ -90,6 +110,11 @@ ABOUT_JOBS = features(
     settled=latest(Job, by=Job.team, columns=[Job.cost], max_age=ticks(4)),
     mean_cost=window(Job, Job.cost.col.mean(), by=Job.team, over=[ticks(2), ticks(9)]),
     sum_size=window(Job, Job.size.col.sum(), by=Job.team, over=ticks(5)),
+    var_cost=window(Job, Job.cost.col.var(ddof=0), by=Job.team, over=ticks(12)),
+    low=window(Job, Job.cost.col.quantile(0.3, interpolation="linear"), by=Job.team, over=ticks(12)),
+    distinct=window(Job, Job.team.col.n_unique(), by=Job.team, over=ticks(12)),
+    jobs_ago=window(Job, notation.since_last(), by=Job.team, over=[ticks(5), ticks(40)], gap=ticks(1)),
+    growth=window(Job, notation.trend(Job.cost.col), by=Job.team, over=ticks(12), gap=ticks(1)),
     trip=latest(Trip, by=Job.team, columns=[Trip.miles, Trip.late]),
 )
 VALUES: dict[str, Callable[[Row], Any]] = {
@@ -101,6 +126,23 @@ VALUES: dict[str, Callable[[Row], Any]] = {
     "sizes": lambda r: r["size"],
     "mean_cost": lambda r: r["cost"],
     "sum_size": lambda r: r["size"],
+    "both": lambda r: r["delay"],
+    "week_old": lambda r: r["late"],
+    "spread": lambda r: r["delay"],
+    "lowest": lambda r: r["delay"],
+    "highest": lambda r: r["level"],
+    "middle": lambda r: r["level"],
+    "upper": lambda r: r["delay"],
+    "kinds": lambda r: r["kind"],
+    "teams": lambda r: r["size"],
+    "ago": lambda r: True,
+    "late_ago": lambda r: r["late"] or None,
+    "slope": lambda r: r["delay"],
+    "var_cost": lambda r: r["cost"],
+    "low": lambda r: r["cost"],
+    "distinct": lambda r: r["team"],
+    "jobs_ago": lambda r: True,
+    "growth": lambda r: r["cost"],
 }
 """What each window adds up, in Python."""
 
@@ -281,14 +323,23 @@ def expected(
     for f in wanted.features:
         if not isinstance(f, Latest | Window):
             continue
-        spec, moment, entity = contract.spec(f.table), asked["_asked"], asked[f.by.question]
+        spec, moment = contract.spec(f.table), asked["_asked"]
+        entity = [asked[n] for n in f.by.question]
         own = [asked[k] for k in spec.key] if f.table is question else None
         current = point_in_time.as_of(rows[spec.name], spec.key, sorted(spec.late), moment)
-        seen = [r for r in current if None is not entity == r[f.by.table] and [r[k] for k in spec.key] != own]
+        theirs = [r for r in current if None not in entity and entity == [r[n] for n in f.by.table]]
+        seen = [r for r in theirs if [r[k] for k in spec.key] != own]
         if isinstance(f, Latest):
             best = point_in_time.latest(seen, spec.key, spec.event_time, moment, f.max_age)
             found += [best[c] if best else None for c in f.columns]
         else:
-            known = "_outcome_known" if f.on_outcome else "_known"
-            found += [point_in_time.window(seen, known, moment, o, VALUES[f.name], f.how) for o in f.over]
+            found += [_window(f, over, seen, moment) for over in f.over]
     return found
+
+
+def _window(f: Window, over: timedelta, seen: Sequence[Row], moment: datetime) -> Any:
+    known, how = "_outcome_known" if f.on_outcome else "_known", f.aggregate
+    span = (moment - f.gap - over, moment - f.gap)
+    if how.how == "since":
+        return point_in_time.since(seen, known, span, moment, VALUES[f.name])
+    return point_in_time.window(seen, known, span, VALUES[f.name], (how.how, how.level, how.pick))

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from fractions import Fraction
 from typing import Any
 
 Row = Mapping[str, Any]
@@ -32,19 +33,72 @@ def latest(
 
 
 def window(
-    seen: Sequence[Row], known: str, asked: datetime, over: timedelta, value: Callable[[Row], Any], how: str
+    seen: Sequence[Row],
+    known: str,
+    span: tuple[datetime, datetime],
+    value: Callable[[Row], Any],
+    how: tuple[str, float, str],
 ) -> float | int | None:
-    """Over the rows that became known in [asked - over, asked): in whole 2**-40ths where it is about floats."""
-    within = [value(r) for r in seen if r[known] is not None and asked - over <= r[known] < asked]
-    values = [v for v in within if v is not None and math.isfinite(v)]
-    if how == "count":
+    """Over the rows that became known in a span; in whole 2**-40ths where floats are added up.
+
+    `how`: the aggregate, the level of a quantile or the degrees of freedom, and what a quantile takes between two values.
+    """
+    within = [(value(r), r[known]) for r in seen if r[known] is not None and span[0] <= r[known] < span[1]]
+    pairs = [(v, k) for v, k in within if v is not None and (not isinstance(v, float) or math.isfinite(v))]
+    values = [v for v, _ in pairs]
+    kind, level, pick = how
+    if kind == "count":
         return len(values)
+    if kind == "n_unique":
+        return len(set(values))
+    if kind in ("min", "max"):
+        return float({"min": min, "max": max}[kind](values)) if values else None
+    if kind == "quantile":
+        return quantile(sorted(float(v) for v in values), level, pick) if values else None
     floating = any(isinstance(v, float) for v in values)
-    total = float(sum(round(v * 2**40) if floating else v for v in values))
-    unit = 2.0**-40 if floating else 1.0
-    if how == "sum":
-        return total * unit
-    return total / len(values) * unit if values else None
+    unit = Fraction(1, 2**40) if floating else Fraction(1)
+    exact = [(Fraction(round(v * 2**40)) * unit if floating else Fraction(v), k) for v, k in pairs]
+    total, n = sum((v for v, _ in exact), Fraction()), len(exact)
+    if kind == "sum":
+        return float(total / unit) * float(unit)
+    if kind == "mean":
+        return float(total / unit) / n * float(unit) if n else None
+    if kind == "trend":
+        return slope(exact, unit)
+    if n <= level:
+        return None
+    variance = (n * sum((v / unit) ** 2 for v, _ in exact) - (total / unit) ** 2) / (n * (n - int(level)))
+    return float(variance) * float(unit) ** 2 if kind == "var" else math.sqrt(float(variance)) * float(unit)
+
+
+def slope(pairs: Sequence[tuple[Fraction, datetime]], unit: Fraction) -> float | None:
+    """Least squares, value per day."""
+    times = [Fraction((k - datetime(2000, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)) for _, k in pairs]
+    values = [v / unit for v, _ in pairs]
+    n, t, v = len(pairs), sum(times), sum(values)
+    below = n * sum(x * x for x in times) - t * t
+    above = n * sum(x * y for x, y in zip(times, values, strict=True)) - t * v
+    return float(Fraction(above * 86_400_000_000, below)) * float(unit) if below else None
+
+
+def quantile(values: Sequence[float], level: float, pick: str) -> float:
+    """Definition 7 of Hyndman and Fan."""
+    place = level * (len(values) - 1)
+    below, above, part = values[math.floor(place)], values[math.ceil(place)], place - math.floor(place)
+    between = {"lower": below, "higher": above, "nearest": above if part >= 0.5 else below}
+    return (
+        between[pick] if pick in between else below + (above - below) * (0.5 if pick == "midpoint" and part else part)
+    )
+
+
+def since(
+    seen: Sequence[Row], known: str, span: tuple[datetime, datetime], asked: datetime, value: Callable[[Row], Any]
+) -> float | None:
+    """Seconds from when the last row of a span was known to the question."""
+    moments = [
+        r[known] for r in seen if r[known] is not None and span[0] <= r[known] < span[1] and value(r) is not None
+    ]
+    return (asked - max(moments)).total_seconds() if moments else None
 
 
 def question(versions: Sequence[Row], event: str, known: timedelta, lead: timedelta) -> tuple[Row, datetime] | None:

@@ -26,7 +26,7 @@ from flyball._kernel.durations import days, hours
 from flyball.data import contract
 from flyball.data.contract import Contract, before, event_time, outcome, outcome_time
 from flyball.learn import examples
-from flyball.learn.features import declare
+from flyball.learn.features import notation
 from flyball.learn.features.declare import FeatureSet
 from flyball.learn.model import Model, check, model
 from tests.oracles import histories
@@ -174,15 +174,15 @@ class Flight(Contract):
 
 
 REAL = predicting(
-    declare.features(
+    notation.features(
         Flight.origin,
         Flight.carrier,
         hour=Flight.scheduled.col.dt.hour(),
-        weather=declare.latest(Weather, by=Flight.origin, max_age=hours(3)),
-        before=declare.latest(Flight, by=Flight.carrier, columns=[Flight.distance, Flight.late]),
-        carrier_late=declare.window(Flight, Flight.late.col.mean(), by=Flight.carrier, over=[hours(6), days(7)]),
-        airport_late=declare.window(Flight, Flight.late.col.mean(), by=Flight.origin, over=hours(3)),
-        timetable=declare.window(Flight, pl.len(), by=Flight.origin, over=hours(3)),
+        weather=notation.latest(Weather, by=Flight.origin, max_age=hours(3)),
+        before=notation.latest(Flight, by=Flight.carrier, columns=[Flight.distance, Flight.late]),
+        carrier_late=notation.window(Flight, Flight.late.col.mean(), by=Flight.carrier, over=[hours(6), days(7)]),
+        airport_late=notation.window(Flight, Flight.late.col.mean(), by=Flight.origin, over=hours(3)),
+        timetable=notation.window(Flight, pl.len(), by=Flight.origin, over=hours(3)),
     ),
     Flight.late,
     Flight.scheduled,

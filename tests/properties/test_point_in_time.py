@@ -18,7 +18,7 @@ from flyball.adapters.memory.online import MemoryOnline
 from flyball.data import contract
 from flyball.data.contract import Contract, before
 from flyball.learn import examples
-from flyball.learn.features import offline, online
+from flyball.learn.features import batches, offline
 from flyball.learn.features.declare import FeatureSet, Latest, Window
 from flyball.learn.features.lookup import Lookup
 from flyball.learn.features.online import Online
@@ -117,7 +117,7 @@ def test_online_is_the_oracle(open_: Callable[[], Any], examples: int) -> None:
         for features, question, asked in cases(history):
             with open_() as store:
                 for stop in [*sorted(stops), None]:
-                    online.update(store, features, history.tables(upto=stop))
+                    batches.update(store, features, history.tables(upto=stop))
                 lookup = Lookup(features, question, store)
                 found = [lookup({k: v for k, v in a.items() if k != "_asked"}, a["_asked"]) for a in asked]
             places = [lookup.names.index(n) for n in looked_up(features, question)]

@@ -10,7 +10,9 @@ import pytest
 
 import flyball as fb
 from flyball import days, hours
+from flyball._kernel import fingerprint
 from flyball.data.contract import Ref
+from flyball.learn.features.aggregate import Aggregate
 from flyball.learn.features.declare import Computed, Entity, Expression, FeatureSet, Given, Latest, Output, Window
 
 
@@ -149,8 +151,10 @@ def test_latest_takes_the_named_columns_in_their_order() -> None:
 
 
 def test_an_entity_is_one_name_or_a_pair() -> None:
-    assert fb.latest(Flight, by=Flight.origin).by == Entity("origin", "origin")
-    assert fb.latest(Weather, by=(Flight.origin, Weather.station)).by == Entity("origin", "station")
+    assert fb.latest(Flight, by=Flight.origin).by == Entity(("origin",), ("origin",))
+    assert fb.latest(Weather, by=(Flight.origin, Weather.station)).by == Entity(("origin",), ("station",))
+    both = fb.latest(Flight, by=[Flight.origin, (Flight.flight_id, Flight.flight_id)])
+    assert both.by == Entity(("origin", "flight_id"), ("origin", "flight_id"))
 
 
 def test_an_entity_that_the_table_lacks_is_refused() -> None:
@@ -162,17 +166,26 @@ def test_an_entity_that_the_table_lacks_is_refused() -> None:
 @pytest.mark.parametrize(
     ("value", "how", "inner"),
     [
-        (Flight.distance.col.mean(), "mean", pl.col("distance")),
-        (Flight.distance.col.sum(), "sum", pl.col("distance")),
-        (Flight.distance.col.count(), "count", pl.col("distance")),
-        ((Flight.distance.col > 100).mean(), "mean", pl.col("distance") > 100),
-        ((Flight.distance.col * Flight.late.col).sum(), "sum", pl.col("distance") * pl.col("late")),
-        (pl.len(), "count", pl.lit(value=True)),
+        (Flight.distance.col.mean(), Aggregate("mean"), pl.col("distance")),
+        (Flight.distance.col.sum(), Aggregate("sum"), pl.col("distance")),
+        (Flight.distance.col.count(), Aggregate("count"), pl.col("distance")),
+        ((Flight.distance.col > 100).mean(), Aggregate("mean"), pl.col("distance") > 100),
+        ((Flight.distance.col * Flight.late.col).sum(), Aggregate("sum"), pl.col("distance") * pl.col("late")),
+        (pl.len(), Aggregate("count"), pl.lit(value=True)),
+        (Flight.distance.col.max(), Aggregate("max"), pl.col("distance")),
+        (Flight.distance.col.min(), Aggregate("min"), pl.col("distance")),
+        (Flight.distance.col.std(), Aggregate("std", 1.0), pl.col("distance")),
+        (Flight.distance.col.var(ddof=0), Aggregate("var", 0.0), pl.col("distance")),
+        (Flight.distance.col.n_unique(), Aggregate("n_unique"), pl.col("distance")),
+        (Flight.distance.col.median(), Aggregate("quantile", 0.5, "linear"), pl.col("distance")),
+        (Flight.distance.col.quantile(0.9), Aggregate("quantile", 0.9, "nearest"), pl.col("distance")),
+        (fb.trend(Flight.distance.col), Aggregate("trend"), pl.col("distance")),
+        (fb.since_last(), Aggregate("since"), pl.lit(value=True)),
     ],
 )
-def test_a_window_splits_off_its_aggregate(value: pl.Expr, how: str, inner: pl.Expr) -> None:
+def test_a_window_splits_off_its_aggregate(value: Any, how: Aggregate, inner: pl.Expr) -> None:
     found = fb.window(Flight, value, by=Flight.origin, over=hours(1))
-    assert found.how == how
+    assert found.aggregate == how
     assert found.value == Expression(inner)
 
 
@@ -180,18 +193,35 @@ def test_a_window_splits_off_its_aggregate(value: pl.Expr, how: str, inner: pl.E
     "value",
     [
         Flight.distance.col,
-        Flight.distance.col.max(),
-        Flight.distance.col.median(),
-        Flight.distance.col.std(),
-        Flight.distance.col.n_unique(),
-        Flight.distance.col.quantile(0.5),
+        Flight.distance.col.first(),
+        Flight.distance.col.len(),
+        Flight.distance.col.nan_max(),
+        Flight.distance.col.quantile(1.5),
+        Flight.distance.col.quantile(0.5, interpolation="equiprobable"),
         Flight.distance.col.mean() + 1,
         pl.lit(1),
     ],
 )
-def test_a_window_keeps_running_totals_only(value: pl.Expr) -> None:
+def test_a_window_keeps_what_it_knows_only(value: pl.Expr) -> None:
     error = refused("window-of-unknown-aggregate", lambda: fb.window(Flight, value, by=Flight.origin, over=hours(1)))
-    assert "mean(), sum(), count()" in error.why
+    assert "n_unique of a row-wise expression" in error.why
+
+
+def test_a_shared_feature_has_a_name_a_reason_and_an_owner() -> None:
+    @fb.feature(owner="ops")
+    def late_lately() -> Window:
+        """Who was late this week is late again."""
+        return fb.window(Flight, LATE, by=Flight.origin, over=hours(6))
+
+    assert (late_lately.name, late_lately.owner) == ("late_lately", "ops")
+    assert late_lately.reason == "Who was late this week is late again."
+    inline = fb.features(late_lately=fb.window(Flight, LATE, by=Flight.origin, over=hours(6)))
+    shared = fb.features(late_lately)
+    assert shared.features == inline.features, "owner and reason are no part of what a feature is"
+    assert fingerprint.of(shared) == fingerprint.of(inline)
+    refused("feature-of-unknown-kind", lambda: fb.feature()(lambda carrier: LATE))  # type: ignore[arg-type,misc]
+    refused("feature-of-unknown-kind", lambda: fb.feature()(lambda: 1))  # type: ignore[arg-type,return-value]
+    refused("feature-name-taken", lambda: fb.features(late_lately, late_lately=LATE))
 
 
 def test_where_leaves_the_other_rows_out() -> None:

@@ -16,7 +16,7 @@ from flyball._kernel.ids import digest
 from flyball.data.contract import Contract, before, event_time, outcome, outcome_time, personal
 from flyball.learn import examples
 from flyball.learn.examples import Counts
-from flyball.learn.features import declare
+from flyball.learn.features import notation
 from flyball.learn.model import Model, model
 from tests.oracles.histories import at, frame, ticks
 
@@ -31,9 +31,9 @@ class Order(Contract):
     days = outcome(dy.Float64(nullable=True))
 
 
-FEATURES = declare.features(
+FEATURES = notation.features(
     Order.shop,
-    shop_days=declare.window(Order, Order.days.col.mean(), by=Order.shop, over=ticks(50)),
+    shop_days=notation.window(Order, Order.days.col.mean(), by=Order.shop, over=ticks(50)),
 )
 
 

@@ -17,8 +17,9 @@ from flyball._kernel.durations import days, hours
 from flyball._kernel.errors import DataError, DeclarationError
 from flyball.data import rules
 from flyball.data.contract import Contract, before, event_time, outcome, outcome_time
-from flyball.learn.features import declare, meaning, online
-from flyball.learn.features.declare import latest, window
+from flyball.learn.features import aggregate, meaning, notation, online
+from flyball.learn.features.aggregate import Aggregate
+from flyball.learn.features.notation import latest, window
 
 x, y = pl.col("x"), pl.col("y")
 UTC_TIME = {"time_zone": "UTC"}
@@ -130,7 +131,7 @@ REFUSED: list[tuple[str, dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("code", "named"), REFUSED, ids=[f"{n}-{code}" for n, (code, _) in enumerate(REFUSED)])
 def test_refused(code: str, named: dict[str, Any]) -> None:
-    features = declare.features(**named)
+    features = notation.features(**named)
     with pytest.raises(DeclarationError, match=code) as raised:
         meaning.check(features, Sale)
     assert raised.value.where is not None
@@ -139,7 +140,7 @@ def test_refused(code: str, named: dict[str, Any]) -> None:
 
 def test_accepted() -> None:
     meaning.check(
-        declare.features(
+        notation.features(
             Sale.price,
             dear=Sale.price.col > 100,
             visit=latest(Visit, by=Sale.shop, columns=[Visit.count, Visit.note]),
@@ -186,12 +187,38 @@ WIDE = st.integers(-(2**126), 2**126)
 
 @settings(derandomize=True, database=None, deadline=None, max_examples=60)
 @given(st.lists(st.tuples(WIDE, st.integers(0, 2**31)), min_size=1), st.sampled_from(["mean", "sum", "count"]))
-def test_outputs_are_the_same_in_polars_and_in_python(rows: list[tuple[int, int]], how: str) -> None:
-    value = getattr(Sale.price.col, how)()
-    feature = window(Sale, value, by=Sale.shop, over=days(1))
-    frame = pl.DataFrame(rows, schema={"_total": pl.Int128, "_count": pl.Int64}, orient="row")
-    built = frame.select(meaning.finished(feature)).to_series().to_list()
-    assert built == [meaning.finish(how, meaning.unit(feature), count, total) for total, count in rows]
+def test_outputs_are_the_same_in_polars_and_in_python(rows: list[tuple[int, int]], how: Any) -> None:
+    totals, counts = pl.Series([t for t, _ in rows], dtype=pl.Int128), pl.Series([n for _, n in rows])
+    built = aggregate.finished(Aggregate(how), 2.0**-40, counts, [totals])
+    assert built.to_list() == [aggregate.finish(Aggregate(how), 2.0**-40, count, total) for total, count in rows]
+
+
+EXACT = st.lists(st.tuples(st.integers(-(2**96), 2**96), st.integers(0, 2**51)), max_size=12)
+
+
+@settings(derandomize=True, database=None, deadline=None, max_examples=60)
+@given(EXACT, st.sampled_from([Aggregate("std", 1.0), Aggregate("var", 0.0), Aggregate("trend")]))
+def test_squares_add_up_alike_in_lanes_and_in_one_integer(rows: list[tuple[int, int]], how: Aggregate) -> None:
+    """To the last bit, for values as large as may be."""
+    frame = pl.DataFrame(rows, schema={"_value": pl.Int128, "_k": pl.Int64}, orient="row")
+    lanes = frame.select(lane.sum().alias(str(n)) for n, lane in enumerate(aggregate.lanes(how)))
+    built = aggregate.finished(how, 2.0**-40, pl.Series([len(rows)]), list(lanes.iter_columns())).to_list()
+    packed = sum(aggregate.packed(how, value, moment) for value, moment in rows)
+    assert built == [aggregate.finish(how, 2.0**-40, len(rows), packed)]
+
+
+@settings(derandomize=True, database=None, deadline=None, max_examples=60)
+@given(
+    st.lists(st.floats(-1e9, 1e9).map(lambda x: x + 0.0), min_size=1, max_size=9),
+    st.sampled_from([0.0, 0.1, 0.25, 0.5, 1 / 3, 0.9, 1.0]),
+    st.sampled_from(["nearest", "lower", "higher", "midpoint", "linear"]),
+)
+def test_a_quantile_is_that_of_polars(values: list[float], level: float, pick: Any) -> None:
+    how = Aggregate("quantile", level, pick)
+    one = aggregate.chosen(how, values)
+    pairs = pl.DataFrame({"_point": [0] * len(values), "_value": values})
+    assert aggregate.chosen_each(how, pairs)["_out"].to_list() == [one]
+    assert one == pytest.approx(pl.Series(values).quantile(level, pick), rel=1e-12)
 
 
 KEYS = st.tuples(st.text(st.sampled_from("\0\1ab\U0001f6eb\uffff"), max_size=4), st.integers(-(2**63), 2**63 - 1))

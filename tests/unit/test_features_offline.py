@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from flyball._kernel.errors import DataError, DeclarationError
-from flyball.learn.features import declare, offline
+from flyball.learn.features import notation, offline
 from tests.oracles import histories
 from tests.oracles.histories import ABOUT_TRIPS, Job, Reading, Trip, at, frame, ticks
 
@@ -55,7 +55,7 @@ def test_an_empty_window_has_no_mean_and_sums_up_to_nothing() -> None:
 
 
 def test_a_constant_is_a_column() -> None:
-    features = declare.features(one=pl.lit(1.5))
+    features = notation.features(one=pl.lit(1.5))
     built = offline.build(features, Trip, histories.asking(Trip, [trip(1, 5), trip(2, 6)]), {})
     assert built["one"].to_list() == [1.5, 1.5]
 
@@ -76,7 +76,7 @@ def test_questions_without_a_column_are_refused(lost: str) -> None:
 
 
 def test_columns_that_no_feature_reads_may_lack() -> None:
-    features = declare.features(Trip.miles)
+    features = notation.features(Trip.miles)
     questions = histories.asking(Trip, [trip(1, 5)]).select("trip", "leg", "miles", "_asked")
     assert offline.build(features, Trip, questions, {})["miles"].to_list() == [1]
 
@@ -95,7 +95,7 @@ def test_two_versions_in_one_batch_are_refused() -> None:
 
 
 def test_declarations_are_checked_first() -> None:
-    features = declare.features(f=declare.latest(Reading, by=Trip.place, columns=[Trip.miles]))
+    features = notation.features(f=notation.latest(Reading, by=Trip.place, columns=[Trip.miles]))
     with pytest.raises(DeclarationError, match="no-such-column"):
         offline.build(features, Trip, histories.asking(Trip, []), {})
 
@@ -115,5 +115,5 @@ def test_whole_numbers_add_up_beyond_64_bits() -> None:
     ]
     tables = {**TABLES, "Job": frame(Job, rows).lazy()}
     assert build(trip(1, 6), tables=tables)["costs"].to_list() == [float(3 * 2**62)]
-    features = declare.features(mean=declare.window(Job, Job.cost.col.mean(), by=Trip.team, over=ticks(5)))
+    features = notation.features(mean=notation.window(Job, Job.cost.col.mean(), by=Trip.team, over=ticks(5)))
     assert offline.build(features, Trip, histories.asking(Trip, [trip(1, 6)]), tables)["mean"].to_list() == [2.0**62]

@@ -10,7 +10,7 @@ import pytest
 from flyball._kernel.clock import micros
 from flyball._kernel.errors import DataError, StateError
 from flyball.adapters.memory.online import MemoryOnline
-from flyball.learn.features import declare, online
+from flyball.learn.features import batches, declare, notation, online
 from flyball.learn.features.lookup import Lookup
 from flyball.learn.features.online import Change
 from tests.oracles.histories import Job, at, frame, ticks
@@ -25,9 +25,9 @@ def tables(*rows: dict[str, Any]) -> dict[str, pl.LazyFrame]:
     return {"Job": frame(Job, rows).lazy()}
 
 
-SIZES = declare.features(
-    sizes=declare.window(Job, Job.size.col.sum(), by=Job.team, over=[ticks(5), ticks(90)]),
-    last=declare.latest(Job, by=Job.team, columns=[Job.size]),
+SIZES = notation.features(
+    sizes=notation.window(Job, Job.size.col.sum(), by=Job.team, over=[ticks(5), ticks(90)]),
+    last=notation.latest(Job, by=Job.team, columns=[Job.size]),
 )
 ASKED = {"job": "new", "due": at(0), "team": "red", "size": 1.0}
 
@@ -50,29 +50,29 @@ class Counted(MemoryOnline):
 
 def test_a_batch_is_applied_once() -> None:
     store, rows = Counted(), [job("a", 10, 1), job("b", 12, 2)]
-    online.update(store, SIZES, tables(*rows))
+    batches.update(store, SIZES, tables(*rows))
     assert [c.position for c in store.changes] == [2, 2]
-    online.update(store, SIZES, tables(*rows))
+    batches.update(store, SIZES, tables(*rows))
     assert len(store.changes) == 2
-    online.update(store, SIZES, tables(*rows, job("c", 13, 3)))
+    batches.update(store, SIZES, tables(*rows, job("c", 13, 3)))
     assert [(c.since, c.position, len(c.versions)) for c in store.changes[2:]] == [(2, 3, 1), (2, 3, 1)]
     assert asked(store, SIZES, 60) == [0.0, 3.0, 1.0]
 
 
 def test_a_new_feature_is_filled_from_the_whole_table() -> None:
     store, rows = Counted(), [job("a", 10, 1), job("b", 12, 2)]
-    online.update(store, declare.features(last=declare.latest(Job, by=Job.team, columns=[Job.size])), tables(*rows))
+    batches.update(store, notation.features(last=notation.latest(Job, by=Job.team, columns=[Job.size])), tables(*rows))
     with pytest.raises(StateError, match="features-not-online") as raised:
         Lookup(SIZES, Job, store)
     assert "sizes" in str(raised.value)
-    online.update(store, SIZES, tables(*rows))
+    batches.update(store, SIZES, tables(*rows))
     assert [c.since for c in store.changes] == [-1, -1]
     assert asked(store, SIZES, 60) == [0.0, 2.0, 1.0]
 
 
 def test_an_empty_table_is_a_table() -> None:
     store = MemoryOnline()
-    online.update(store, SIZES, tables())
+    batches.update(store, SIZES, tables())
     assert asked(store, SIZES, 60) == [0.0, 0.0, None]
 
 
@@ -80,28 +80,28 @@ def test_features_that_mean_the_same_share_a_series() -> None:
     """How a series is looked up is not part of what it keeps; what it reads and how it counts is."""
 
     def name(**how: Any) -> str:
-        return online.name(declare.latest(Job, by=Job.team, **how))
+        return online.name(notation.latest(Job, by=Job.team, **how))
 
     assert name(columns=[Job.size]) == name(columns=[Job.size], max_age=ticks(4))
     assert name(columns=[Job.size]) != name(columns=[Job.size, Job.cost])
     mean, total, count = (
-        online.name(declare.window(Job, getattr(Job.size.col, how)(), by=Job.team, over=ticks(5)))
+        online.name(notation.window(Job, getattr(Job.size.col, how)(), by=Job.team, over=ticks(5)))
         for how in ("mean", "sum", "count")
     )
     assert mean == total
     assert mean != count
     others = [
-        declare.window(Job, Job.size.col.sum(), by=(Job.team, Job.job), over=ticks(5)),
-        declare.window(Job, Job.size.col.sum(), by=Job.team, over=ticks(6)),
-        declare.window(Job, (Job.size.col * 2).sum(), by=Job.team, over=ticks(5)),
+        notation.window(Job, Job.size.col.sum(), by=(Job.team, Job.job), over=ticks(5)),
+        notation.window(Job, Job.size.col.sum(), by=Job.team, over=ticks(6)),
+        notation.window(Job, (Job.size.col * 2).sum(), by=Job.team, over=ticks(5)),
     ]
     assert len({total, *map(online.name, others)}) == 4
 
 
 def test_a_row_that_was_known_before_others_mends_what_follows() -> None:
     store = MemoryOnline()
-    online.update(store, SIZES, tables(job("a", 10, 1), job("b", 20, 1)))
-    online.update(store, SIZES, tables(job("a", 10, 1), job("b", 20, 1), job("c", 15, 2, size=5.0)))
+    batches.update(store, SIZES, tables(job("a", 10, 1), job("b", 20, 1)))
+    batches.update(store, SIZES, tables(job("a", 10, 1), job("b", 20, 1), job("c", 15, 2, size=5.0)))
     assert [asked(store, SIZES, tick)[1] for tick in (8, 12, 13, 17, 18)] == [1.0, 1.0, 6.0, 6.0, 7.0]
 
 
@@ -109,8 +109,8 @@ def test_a_correction_ends_what_it_corrects() -> None:
     """In the windows that it was in, from the moment on at which the correction was known."""
     store, first = MemoryOnline(), job("a", 10, 1, size=2.0)
     second = job("a", 10, 2, size=None, _known=at(9))
-    online.update(store, SIZES, tables(first))
-    online.update(store, SIZES, tables(first, second))
+    batches.update(store, SIZES, tables(first))
+    batches.update(store, SIZES, tables(first, second))
     assert [asked(store, SIZES, tick) for tick in (7, 8, 9, 10)] == [
         [0.0, 0.0, None],
         [2.0, 2.0, 2.0],
@@ -123,13 +123,13 @@ def test_a_correction_ends_what_it_corrects() -> None:
 def test_two_versions_in_one_batch_are_refused() -> None:
     store = MemoryOnline()
     with pytest.raises(DataError, match="two-versions-at-once"):
-        online.update(store, SIZES, tables(job("a", 10, 1), job("a", 10, 1, size=3.0)))
+        batches.update(store, SIZES, tables(job("a", 10, 1), job("a", 10, 1, size=3.0)))
     assert store.position(online.names(SIZES)[0]) is None
 
 
 def test_the_key_is_needed_and_nothing_else() -> None:
     store = MemoryOnline()
-    online.update(store, SIZES, tables(job("a", 10, 1)))
+    batches.update(store, SIZES, tables(job("a", 10, 1)))
     assert Lookup(SIZES, Job, store)({"job": "z"}, at(60)) == [0.0, 0.0, None]
     with pytest.raises(DataError, match="key-not-given"):
         Lookup(SIZES, Job, store)({"team": "red"}, at(60))
@@ -141,9 +141,9 @@ def test_what_is_wrong_by_a_correction_enters_and_leaves() -> None:
     assert isinstance(feature, declare.Window)
     rows = [job("a", 10, 1, size=2.0), job("a", 10, 2, size=3.0, _known=at(9)), job("b", 30, 1)]
     store = MemoryOnline()
-    made = online.change(feature, online.NOTHING, frame(Job, rows), store)
+    made = batches.change(feature, online.NOTHING, frame(Job, rows), store)
     assert {step.span for step in made.steps} == {0, 5, 90}
     wrong = [(step.at, step.n, step.total) for step in made.steps if step.span == 5]
     assert wrong == [(micros(at(9)), -1, -2 * 2**40), (micros(at(7 + 5)), 0, 0)]
-    plain = online.change(feature, online.NOTHING, frame(Job, rows[1:]), store)
+    plain = batches.change(feature, online.NOTHING, frame(Job, rows[1:]), store)
     assert {step.span for step in plain.steps} == {0}

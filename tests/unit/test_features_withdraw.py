@@ -10,14 +10,14 @@ import pytest
 
 from flyball.adapters.embedded.online import SqlOnline
 from flyball.adapters.memory.online import MemoryOnline
-from flyball.learn.features import declare, online, withdraw
+from flyball.learn.features import batches, declare, notation, online, withdraw
 from flyball.learn.features.online import Online
 from tests.oracles.histories import Job, at, frame, ticks
 
-FEATURES = declare.features(
-    sizes=declare.window(Job, Job.size.col.sum(), by=Job.team, over=[ticks(5), ticks(90)]),
-    costs=declare.window(Job, Job.cost.col.sum(), by=Job.team, over=ticks(30)),
-    last=declare.latest(Job, by=Job.team, columns=[Job.size]),
+FEATURES = notation.features(
+    sizes=notation.window(Job, Job.size.col.sum(), by=Job.team, over=[ticks(5), ticks(90)]),
+    costs=notation.window(Job, Job.cost.col.sum(), by=Job.team, over=ticks(30)),
+    last=notation.latest(Job, by=Job.team, columns=[Job.size]),
 )
 
 
@@ -49,7 +49,7 @@ def filled(store: Online, rows: list[dict[str, Any]]) -> Online:
     """Batch by batch, as an application is."""
     for batch in range(1, 7):
         seen = [row for row in rows if row["_batch"] <= batch]
-        online.update(store, FEATURES, {"Job": frame(Job, seen).lazy()})
+        batches.update(store, FEATURES, {"Job": frame(Job, seen).lazy()})
     return store
 
 
@@ -85,7 +85,7 @@ def test_it_is_as_if_they_had_never_been(seed: int) -> None:
     assert len(changes) == 3
     store.withdraw(changes, set(online.names(FEATURES)))
     anew = MemoryOnline()
-    online.refill(anew, [FEATURES], Job, frame(Job, left).lazy(), 6)
+    batches.refill(anew, [FEATURES], Job, frame(Job, left).lazy(), 6)
     assert said(store) == said(anew)
     again = withdraw.without(store, [FEATURES], Job, frame(Job, left).lazy(), keys)
     assert not any(c.versions or c.steps or c.gone or c.spent for c in again), "a second time there is nothing to do"
@@ -108,7 +108,7 @@ def test_no_step_and_no_name_is_left(tmp_path: Any) -> None:
     held = b"".join(file.read_bytes() for file in tmp_path.iterdir())
     assert not [name for name in (*teams, "somebody") if name.encode() in held]
     anew = SqlOnline(tmp_path / "anew.sqlite")
-    online.refill(anew, [FEATURES], Job, frame(Job, left).lazy(), 6)
+    batches.refill(anew, [FEATURES], Job, frame(Job, left).lazy(), 6)
     assert said(store) == said(anew)
     store.close()
     anew.close()

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import overload
 
 import pytest
 
 from flyball._kernel.errors import StateError
 from flyball.learn.features.meaning import NEVER
-from flyball.learn.features.online import NOTHING, Change, Online, Step, Version, View
+from flyball.learn.features.online import NOTHING, Change, Of, Online, Step, Version, View
 
 SERIES, OTHER = "a" * 64, "b" * 64
 WIDE = 2**100 + 1
@@ -53,7 +53,9 @@ class Failing(Sequence[Version]):
 def _refuses(online: Online) -> None:
     asks: list[Callable[[View], object]] = [
         lambda view: view.total(SERIES, 0, "x", NEVER),
-        lambda view: view.tail(SERIES, 0, "x", 0),
+        lambda view: view.tails(SERIES, {(0, "x"): 0}),
+        lambda view: view.chains(SERIES, [b"k"]),
+        lambda view: view.values(SERIES, "x", 0, NEVER, b""),
         lambda view: view.chain(SERIES, b"k"),
         lambda view: view.latest(SERIES, "x", NEVER, NEVER, b""),
     ]
@@ -62,34 +64,21 @@ def _refuses(online: Online) -> None:
             ask(view)
 
 
-class OnlineSuite:
-    """The behaviour of a store of online features."""
+class ViewSuite:
+    """What is looked up in a store, and what it says of its size."""
 
-    @pytest.fixture
-    def online(self) -> Online:
-        """The store under test, empty."""
-        raise NotImplementedError
-
-    def test_what_was_never_filled_is_not_empty(self, online: Online) -> None:
-        """Asking it is refused, before there is anything and after it was dropped."""
-        assert online.position(SERIES) is None
-        _refuses(online)
-        online.commit([change()])
-        with online.view() as view:
-            assert view.total(SERIES, 0, "x", NEVER) == (0, 0)
-            assert list(view.tail(SERIES, 0, "x", 0)) == []
-            assert list(view.chain(SERIES, b"k")) == []
-            assert view.latest(SERIES, "x", NEVER, NEVER, b"") is None
-        online.keep(())
-        _refuses(online)
-
-    def test_a_series_is_known_with_its_position(self, online: Online) -> None:
-        """Also one that has seen no batch yet."""
-        online.commit([change(position=NOTHING)])
-        assert online.position(SERIES) == NOTHING
-        online.commit([change(position=7)])
-        assert online.position(SERIES) == 7
-        assert online.position(OTHER) is None
+    def test_a_series_is_as_large_as_what_it_holds(self, online: Online) -> None:
+        """Numbers count 8, wide ones their digits, text and bytes what they are; what is dropped counts no more."""
+        assert dict(online.sizes()) == {}
+        online.commit([change(), replace(change(), series=OTHER)])
+        assert dict(online.sizes()) == {SERIES: 0, OTHER: 0}
+        known = [version(b"key", 10), version(b"key", 20)._replace(entity=None, event=None, value=None)]
+        steps = [Step(0, "\u00e4", 10, 1, 7), Step(5, 12, 10, 1, WIDE)]
+        online.commit([change(known, steps, since=1)])
+        one, other = len(b"key") + 3 * 8 + len("x") + 8 + 8 + len(b"10"), len(b"key") + 4 * 8
+        assert dict(online.sizes()) == {SERIES: one + other + (8 + 2 + 24) + (32 + len(str(WIDE))), OTHER: 0}
+        online.keep({OTHER})
+        assert dict(online.sizes()) == {OTHER: 0}
 
     def test_a_total_is_of_the_last_step_strictly_before(self, online: Online) -> None:
         """Of that series, span and entity alone."""
@@ -108,7 +97,7 @@ class OnlineSuite:
         with online.view() as view:
             assert view.total(SERIES, 0, "x", 2) == (1, WIDE)
             assert view.total(SERIES, 0, "x", 3) == (2, -WIDE)
-            assert list(view.tail(SERIES, 0, "x", 1)) == [(1, 1, WIDE), (2, 2, -WIDE)]
+            assert view.tails(SERIES, {(0, "x"): 1}) == {(0, "x"): {1: (1, WIDE), 2: (2, -WIDE)}}
             assert list(view.chain(SERIES, b"k")) == [wide]
 
     def test_entities_are_told_by_type(self, online: Online) -> None:
@@ -122,20 +111,45 @@ class OnlineSuite:
         """So that it can be mended from there on."""
         online.commit([change(steps=[Step(0, "x", at, at, at) for at in (30, 10, 20)])])
         with online.view() as view:
-            assert list(view.tail(SERIES, 0, "x", 20)) == [(10, 10, 10), (20, 20, 20), (30, 30, 30)]
-            assert list(view.tail(SERIES, 0, "x", 31)) == [(30, 30, 30)]
-            assert list(view.tail(SERIES, 0, "x", 5)) == [(10, 10, 10), (20, 20, 20), (30, 30, 30)]
+            whole = {at: (at, at) for at in (10, 20, 30)}
+            assert view.tails(SERIES, {(0, "x"): 20}) == {(0, "x"): whole}
+            assert view.tails(SERIES, {(0, "x"): 31}) == {(0, "x"): {30: (30, 30)}}
+            assert view.tails(SERIES, {(0, "x"): 5}) == {(0, "x"): whole}
 
-    def test_what_is_committed_again_replaces(self, online: Online) -> None:
-        """A step by its moment, a version by key, known time and batch."""
-        online.commit([change([version(b"k", 5)], [Step(0, "x", 1, 1, 1)])])
-        ended, next_ = version(b"k", 5, until=9), version(b"k", 9, batch=2)
-        online.commit([change([next_, ended], [Step(0, "x", 1, 2, 2)], since=1, position=2)])
+    def test_many_are_asked_for_at_once(self, online: Online) -> None:
+        """Each as if alone; whoever has nothing is not there."""
+        many = range(1_000)
+        versions = [version(b"%04d" % n, known) for n in many for known in (1, 2)]
+        steps = [Step(n % 3, f"e{n}", at, n, at) for n in many for at in (5, 9)]
+        online.commit([change(versions, steps)])
         with online.view() as view:
-            assert list(view.chain(SERIES, b"k")) == [ended, next_]
-            assert view.total(SERIES, 0, "x", 2) == (2, 2)
-            assert view.latest(SERIES, "x", 9, NEVER, b"") == ended
-            assert view.latest(SERIES, "x", 10, NEVER, b"") == next_
+            chains = view.chains(SERIES, [*(b"%04d" % n for n in many), b"nobody"])
+            assert chains == {key: list(view.chain(SERIES, key)) for key in chains}
+            assert len(chains) == len(many)
+            asked: dict[Of, int] = {(n % 3, f"e{n}"): 6 + n % 5 for n in many}
+            tails = view.tails(SERIES, {**asked, (1, "nobody"): 0, (2, "e0"): 0})
+            assert tails == {of: view.tails(SERIES, {of: since})[of] for of, since in asked.items()}
+
+    def test_values_are_of_a_span_and_current(self, online: Online) -> None:
+        """From the first moment on, up to before the question; known, not ended, and not of the question's own key."""
+        rows = [
+            version(b"a", 1, event=10)._replace(value=1.5),
+            version(b"b", 1, event=20)._replace(value=7),
+            version(b"c", 1, event=30)._replace(value=b"text"),
+            version(b"d", 25, event=15)._replace(value=4),
+            version(b"e", 1, until=24, event=15)._replace(value=5),
+            version(b"f", 1, event=15)._replace(value=6, entity="y"),
+            version(b"g", 1, event=None)._replace(value=8),
+        ]
+        online.commit([change(rows)])
+        with online.view() as view:
+
+            def values(since: int, asked: int, own: bytes = b"") -> list[object]:
+                return sorted(view.values(SERIES, "x", since, asked, own), key=str)
+
+            found = [values(10, 25), values(11, 25), values(10, 20), values(10, 26), values(20, 31), values(10, 24)]
+            assert found == [[1.5, 7], [7], [1.5, 5], [1.5, 4, 7], [7, b"text"], [1.5, 5, 7]]
+            assert values(10, 24, b"e") == [1.5, 7]
 
     def test_the_latest_is_the_greatest_that_is_current(self, online: Online) -> None:
         """Known before, ended not before, about a time below; never of the own key."""
@@ -177,6 +191,49 @@ class OnlineSuite:
         with online.view() as view:
             assert view.latest(SERIES, "x", 9, 9, b"") is None
             assert [*view.chain(SERIES, b"a"), *view.chain(SERIES, b"b")] == bare
+
+
+class OnlineSuite(ViewSuite):
+    """The behaviour of a store of online features."""
+
+    @pytest.fixture
+    def online(self) -> Online:
+        """The store under test, empty."""
+        raise NotImplementedError
+
+    def test_what_was_never_filled_is_not_empty(self, online: Online) -> None:
+        """Asking it is refused, before there is anything and after it was dropped."""
+        assert online.position(SERIES) is None
+        _refuses(online)
+        online.commit([change()])
+        with online.view() as view:
+            assert view.total(SERIES, 0, "x", NEVER) == (0, 0)
+            assert dict(view.tails(SERIES, {(0, "x"): 0})) == {}
+            assert dict(view.chains(SERIES, [b"k"])) == {}
+            assert list(view.values(SERIES, "x", 0, NEVER, b"")) == []
+            assert list(view.chain(SERIES, b"k")) == []
+            assert view.latest(SERIES, "x", NEVER, NEVER, b"") is None
+        online.keep(())
+        _refuses(online)
+
+    def test_a_series_is_known_with_its_position(self, online: Online) -> None:
+        """Also one that has seen no batch yet."""
+        online.commit([change(position=NOTHING)])
+        assert online.position(SERIES) == NOTHING
+        online.commit([change(position=7)])
+        assert online.position(SERIES) == 7
+        assert online.position(OTHER) is None
+
+    def test_what_is_committed_again_replaces(self, online: Online) -> None:
+        """A step by its moment, a version by key, known time and batch."""
+        online.commit([change([version(b"k", 5)], [Step(0, "x", 1, 1, 1)])])
+        ended, next_ = version(b"k", 5, until=9), version(b"k", 9, batch=2)
+        online.commit([change([next_, ended], [Step(0, "x", 1, 2, 2)], since=1, position=2)])
+        with online.view() as view:
+            assert list(view.chain(SERIES, b"k")) == [ended, next_]
+            assert view.total(SERIES, 0, "x", 2) == (2, 2)
+            assert view.latest(SERIES, "x", 9, NEVER, b"") == ended
+            assert view.latest(SERIES, "x", 10, NEVER, b"") == next_
 
     def test_a_change_decided_upon_another_state_is_refused(self, online: Online) -> None:
         """With all that comes with it: a batch is never applied twice."""
@@ -254,5 +311,4 @@ class OnlineSuite:
             assert list(view.chain(SERIES, b"k")) == [version(b"k", 1)]
             assert list(view.chain(SERIES, b"l")) == []
             assert view.latest(SERIES, "x", 9, 99, b"") == version(b"k", 1)
-            assert list(view.tail(SERIES, 0, "x", 0)) == [(2, 1, 3)]
-            assert list(view.tail(SERIES, 3, "x", 0)) == []
+            assert view.tails(SERIES, {(0, "x"): 0, (3, "x"): 0}) == {(0, "x"): {2: (1, 3)}}

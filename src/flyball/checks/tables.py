@@ -47,7 +47,27 @@ TYPES: dict[str, pl.Series] = {
 """Two values of each type that a contract may declare: its limits, nulls, and what a format may confuse."""
 
 
-class TablesSuite:
+class SeveralBatches:
+    """What a table does with a commit that brings more than one batch; part of `TablesSuite`."""
+
+    def test_one_commit_may_bring_several_batches(self, tables: Tables) -> None:
+        """Rows that say their batch keep it; each batch can be read by itself, and the last one is the table's."""
+        append(tables, ROWS, 1)
+        several = pl.concat(ROWS.with_columns(pl.lit(n, dtype=pl.Int64).alias(BATCH)) for n in (2, 4))
+        staged = tables.stage("Flight", several.lazy(), 5)
+        assert (staged.rows, dict(staged.types)) == (4, dict(ROWS.schema))
+        head = tables.head("Flight")
+        tables.append("Flight", staged, 5, {"a": 2, "b": 4, "c": 5}, expect=head)
+        assert (tables.head("Flight").batch, tables.head("Flight").version) == (5, head.version + 1)
+        assert [scan(tables, batch).height for batch in range(6)] == [0, 2, 4, 4, 6, 6]
+        assert [tables.position("Flight", key) for key in "abc"] == [2, 4, 5]
+        tables.delete("Flight", pl.col(BATCH) > 3, SCHEMA, 3, expect=tables.head("Flight"))
+        assert scan(tables, 9)[BATCH].unique().sort().to_list() == [1, 2]
+        tables.append("Flight", several.with_columns(pl.col(BATCH) + 5), 9, {}, expect=tables.head("Flight"))
+        assert (tables.head("Flight").batch, scan(tables, 8).height) == (9, 6)
+
+
+class TablesSuite(SeveralBatches):
     """The behaviour of a store of tables."""
 
     @pytest.fixture

@@ -117,9 +117,19 @@ def _model(model: ModelStatus) -> None:
 
 
 def _tables(found: Status) -> None:
-    """How far each is believed, and what in it looks personal."""
+    """How far each is believed, how far its features are behind, and what in it looks personal."""
     for belief in found.beliefs:
         _belief(belief)
+    for each in found.online:
+        if each.behind:
+            until = f"batch {each.online}" if each.online is not None else "none of its batches"
+            say.line(
+                f"  [yellow]online[/] features of {escape(each.table)} hold {until}, and lack {each.behind:,} rows of "
+                f"{each.batch}: flyball up APP, or flyball apply"
+            )
+    for name, bodies in found.waiting.items():
+        if bodies:
+            say.line(f"  [yellow]waiting[/] {bodies:,} pushed to {escape(name)}")
     for suspect in found.suspects:
         say.line(f"  [yellow]personal?[/] {escape(str(suspect))}")
 

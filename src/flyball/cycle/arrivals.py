@@ -6,9 +6,10 @@ contract. What was ingested under all three is not pending; a file that changed,
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import groupby
 
 import msgspec
 
@@ -17,7 +18,7 @@ from flyball._kernel.errors import AdapterError, DataError, FlyballError
 from flyball._kernel.facts import Projection, Said, Stored
 from flyball.cycle import causes
 from flyball.cycle.session import Session
-from flyball.data import standing
+from flyball.data import standing, together
 from flyball.data.ingest import Ingested
 from flyball.data.kinds import UNKNOWN
 from flyball.data.source import File, Files, Source
@@ -25,6 +26,8 @@ from flyball.data.withdrawal import Withdrawn
 
 _TOLD = 5
 """Names that are told of many."""
+_FEW = 64
+"""Rows that are asked for one by one: each costs about as much as to look through a few hundred."""
 
 
 class SourceComplete(Said, frozen=True, kw_only=True, tag="cycle.source_complete"):
@@ -69,6 +72,20 @@ WITHDRAWN = Projection(
     lambda fact: facts.about(fact, facts.decode(fact, Withdrawn).table),
     lambda _, fact: fact.said,
 )
+
+
+def _fold_last(row: bytes | None, fact: Stored) -> bytes:
+    """The greatest batch of a table that the facts know."""
+    said = facts.decode(fact, Ingested) if fact.kind == facts.kind(Ingested) else facts.decode(fact, Withdrawn)
+    return str(max(said.batch, int(row or b"0"))).encode()
+
+
+def _table_key(fact: Stored) -> str:
+    said = facts.decode(fact, Ingested) if fact.kind == facts.kind(Ingested) else facts.decode(fact, Withdrawn)
+    return facts.about(fact, said.table)
+
+
+LAST = Projection("data.last", frozenset({facts.kind(Ingested), facts.kind(Withdrawn)}), _table_key, _fold_last)
 
 
 COMPLETE = Projection(
@@ -116,8 +133,8 @@ class Look:
     notes: tuple[str, ...]
 
 
-def look(session: Session) -> Look:
-    """Look at every source; one that cannot be looked at keeps no other waiting.
+def look(session: Session, only: Collection[str] | None = None) -> Look:
+    """Look at every source, or at those of these names; one that cannot be looked at keeps no other waiting.
 
     Raises:
         DeclarationError: see `source.Reader`.
@@ -126,6 +143,11 @@ def look(session: Session) -> Look:
     hidden: list[Failure] = []
     notes: list[str] = []
     for source in session.app.sources:
+        if only is not None and source.name not in only:
+            continue
+        if source.at.together:
+            _look_at_many(session, source, found, hidden)
+            continue
         past = ingested(session, source.name)
         read = [said for said in past if standing.origin(said) is None]  # a replay reads no file
         earlier = dict.fromkeys(
@@ -153,6 +175,39 @@ def look(session: Session) -> Look:
     return Look(tuple(found), tuple(hidden), (*notes, *_withdrawn(session)))
 
 
+def _look_at_many(session: Session, source: Source, found: list[Pending], hidden: list[Failure]) -> None:
+    """What a source of many small files shows: each is asked about by itself, for those that are ingested may be millions."""
+    try:
+        files = session.reader.files(source, None)
+    except (DataError, AdapterError) as problem:
+        hidden.append(Failure(source, "", problem))
+        return
+    if files:
+        recipe, about = causes.recipe(source), f"{session.app.name}//{source.name}|"
+        keys = {f"{about}{file.name}|{file.digest}|{recipe}": file for file in files}
+        done = _rows_of(session, INGESTED.name, about, keys)
+        found += [Pending(source, file, recipe, "new") for key, file in keys.items() if key not in done]
+
+
+def _rows_of(session: Session, projection: str, about: str, keys: Collection[str]) -> dict[str, bytes]:
+    """The rows of those of the keys that are there; all begin with `about`. Few are asked for, many are looked through."""
+    if len(keys) > _FEW:
+        return {key: row for key, row in session.facts.scan(projection, about) if key in keys}
+    found = ((key, session.facts.get(projection, key)) for key in keys)
+    return {key: row for key, row in found if row is not None}
+
+
+def is_ingested(session: Session, source: Source, file: File) -> bool:
+    """Whether a file is ingested with this content, by whatever recipe."""
+    prefix = f"{session.app.name}//{source.name}|{file.name}|{file.digest}|"
+    return next(iter(session.facts.scan(INGESTED.name, prefix)), None) is not None
+
+
+def last_known(session: Session, table: str) -> int:
+    """The last batch of a table that the facts know; 0 for none."""
+    return int(session.facts.get(LAST.name, f"{session.app.name}//{table}") or b"0")
+
+
 def _withdrawn(session: Session) -> list[str]:
     """What the last rollback of each table took, for its files will not come back by themselves."""
     rows = session.facts.scan(WITHDRAWN.name, f"{session.app.name}//")
@@ -168,6 +223,16 @@ def _withdrawn(session: Session) -> list[str]:
 def pending(session: Session) -> list[Pending]:
     """The files that the next apply would ingest, in order."""
     return list(look(session).pending)
+
+
+def groups(pending: Sequence[Pending]) -> Iterator[list[Pending]]:
+    """What is ingested with one commit: of a source of many small files as many as may be, of any other each file alone."""
+    for _, one_after_the_other in groupby(pending, key=lambda each: each.source.name):
+        by_file = {each.file: each for each in one_after_the_other}
+        if next(iter(by_file.values())).source.at.together:
+            yield from ([by_file[file] for file in group] for group in together.groups(list(by_file)))
+        else:
+            yield from ([each] for each in by_file.values())
 
 
 def _why(file: File, before: Mapping[str, str]) -> str:
@@ -214,10 +279,11 @@ def rewritten(session: Session, said: Sequence[Ingested]) -> list[str]:
     return [each.file for each in changed(session) if (each.source, each.batches[-1]) in now] if now else []
 
 
-def seen(session: Session, source: Source, file: File) -> Seen | None:
-    """What is known of a file's content since its first reading; None where it was never read."""
-    row = session.facts.get(SEEN.name, f"{session.app.name}//{source.name}/{file.digest}")
-    return msgspec.json.decode(row, type=Seen) if row is not None else None
+def seen(session: Session, source: Source, files: Sequence[File]) -> dict[str, Seen]:
+    """Digest -> what is known of a file's content since its first reading; of those that were ever read."""
+    about = f"{session.app.name}//{source.name}/"
+    rows = _rows_of(session, SEEN.name, about, {about + file.digest for file in files})
+    return {key.removeprefix(about): msgspec.json.decode(row, type=Seen) for key, row in rows.items()}
 
 
 def ingested(session: Session, source: str) -> list[Ingested]:

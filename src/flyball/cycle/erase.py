@@ -32,7 +32,7 @@ from flyball.cycle.subject import Answers, Target
 from flyball.data import dataset, quarantine
 from flyball.data.contract import Contract
 from flyball.data.tables import BATCH
-from flyball.learn.features import online, withdraw
+from flyball.learn.features import batches, online, withdraw
 from flyball.release import rollout, version
 from flyball.serve.journal import Entry
 from flyball.serve.outcomes import Posted
@@ -230,7 +230,7 @@ def _online(session: Session, targets: Sequence[Target], gone: _Gone) -> None:
         left = dataset.read(session.tables, table, now).filter(~target.rows)
         gone.places["online features"] += len(_series(session, table))
         if target.keys.height > _MANY:
-            online.refill(session.online, sets, table, left, now.batch)
+            batches.refill(session.online, sets, table, left, now.batch)
         else:
             changes += withdraw.without(session.online, sets, table, left, target.keys)
     session.online.withdraw(changes, {name for each in sets for name in online.names(each)})

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-import msgspec
 import polars as pl
 
 from flyball._kernel.errors import AdapterError, DataError, FlyballError
@@ -19,9 +18,10 @@ from flyball.cycle.session import Event, Session, Tell, silent
 from flyball.data import contract, dataset, ingest, replay, seal, withdrawal
 from flyball.data.contract import Contract
 from flyball.data.ingest import Account, Ingested, Result
-from flyball.data.kinds import Delta, Yields
-from flyball.data.withdrawal import Withdrawn
-from flyball.learn.features import online
+from flyball.data.kinds import Yields
+from flyball.data.source import File, Source
+from flyball.data.together import Small, ingest_together
+from flyball.learn.features import batches, online
 from flyball.release import rollout, version
 
 _PATIENCE = 20
@@ -43,22 +43,49 @@ def gather(session: Session, tell: Tell = silent) -> list[Ingested]:
     found = arrivals.look(session)
     failures = list(found.hidden)
     in_a_row: dict[str, int] = {}
-    for each in found.pending:
-        name = each.source.name
-        if in_a_row.get(name, 0) == _PATIENCE:
+    for group in arrivals.groups(found.pending):
+        name = group[0].source.name
+        if in_a_row.get(name, 0) >= _PATIENCE:
             continue
-        problem = one(session, each, done, tell)
-        in_a_row[name] = in_a_row.get(name, 0) + 1 if problem is not None else 0
-        if problem is not None:
-            failures.append(arrivals.Failure(each.source, each.file.name, problem))
-            if isinstance(each.source.at, Delta | Yields) and each.why.startswith("new"):
-                in_a_row[name] = _PATIENCE  # the next look goes on after the last that is in: none may overtake
-    _complete(session, {failure.source.name for failure in failures})
+        for each, problem in zip(group, several(session, group, done, tell), strict=True):
+            in_a_row[name] = in_a_row.get(name, 0) + 1 if problem is not None else 0
+            if problem is not None:
+                failures.append(arrivals.Failure(each.source, each.file.name, problem))
+                if (each.source.at.slices or isinstance(each.source.at, Yields)) and each.why.startswith("new"):
+                    in_a_row[name] = _PATIENCE  # the next look goes on after the last that is in: none may overtake
+    complete(session, {failure.source.name for failure in failures})
     follow(session)
-    pushed.clear(session, arrivals.ingested)
+    pushed.clear(session, done)
     if failures:
-        raise _together(failures, [name for name, n in in_a_row.items() if n == _PATIENCE])
+        raise _together(failures, [name for name, n in in_a_row.items() if n >= _PATIENCE])
     return done
+
+
+def several(
+    session: Session, group: Sequence[arrivals.Pending], done: list[Ingested], tell: Tell
+) -> list[FlyballError | None]:
+    """Ingest files of one source, with one commit where they are several; returns what kept each of them from that."""
+    if len(group) == 1:
+        return [one(session, group[0], done, tell)]
+    source, first = group[0].source, group[0]
+    step = f"ingest {len(group)} of {source.name}"
+    tell(Event(step=step, state="run", detail=first.why))
+    started = session.clock.monotonic()
+    sealed, reader = seal.sealing(session.seal, *suppress.suppressed(session, source))
+    small = _known_from(session, source, [each.file for each in group])
+    found = ingest_together(sealed, session.tables, reader, recipe=first.recipe, files=small)
+    came = [result for result in found.values() if isinstance(result, Result)]
+    if came:
+        session.facts.append([Fact(session.app.name, "", result.said, result.measured) for result in came])
+    done += (result.said for result in came)
+    told = f"{sum(r.said.read for r in came):,} rows read, {sum(r.said.accepted for r in came):,} accepted"
+    tell(Event(step=step, state="done", detail=told, seconds=session.clock.monotonic() - started))
+    results = [found[each.file] for each in group]
+    kept: list[FlyballError | None] = [None if isinstance(result, Result) else result for result in results]
+    for each, problem in zip(group, kept, strict=True):
+        if problem is not None:
+            tell(Event(step=f"ingest {each.file.name}", state="fail", detail=f"{problem.what} [{problem.code}]"))
+    return kept
 
 
 def one(session: Session, each: arrivals.Pending, done: list[Ingested], tell: Tell) -> FlyballError | None:
@@ -99,36 +126,31 @@ def repaired(session: Session) -> list[Account]:
 
     Before anything else, for by now the file itself may have changed or gone, and its batch would stay unaccounted for.
     """
-    recorded: dict[str, int] = {}
-    for _, row in session.facts.scan(arrivals.INGESTED.name, f"{session.app.name}//"):
-        said = msgspec.json.decode(row, type=Ingested)
-        recorded[said.table] = max(said.batch, recorded.get(said.table, 0))
-    for _, row in session.facts.scan(arrivals.WITHDRAWN.name, f"{session.app.name}//"):
-        gone = msgspec.json.decode(row, type=Withdrawn)
-        recorded[gone.table] = max(gone.batch, recorded.get(gone.table, 0))
     lost: list[Account] = []
     for table in session.app.tables():
         name = contract.spec(table).name
-        if session.tables.head(name).batch > recorded.get(name, 0):
-            lost += ingest.repair(session.tables, name, recorded.get(name, 0))
+        known = arrivals.last_known(session, name)
+        if session.tables.head(name).batch > known:
+            lost += ingest.repair(session.tables, name, known)
     if lost:
         session.facts.append([Fact(session.app.name, "", said) for each in lost for said in replay.told(each)])
     return lost
 
 
 def _ingest(session: Session, each: arrivals.Pending) -> Result:
-    seen = arrivals.seen(session, each.source, each.file)
-    complete = session.facts.get(arrivals.COMPLETE.name, f"{session.app.name}//{each.source.name}") is not None
-    known_from = session.clock.now() if complete else None
     source, reader = seal.sealing(session.seal, *suppress.suppressed(session, each.source))
+    (small,) = _known_from(session, each.source, [each.file])
     return ingest.ingest(
-        source,
-        session.tables,
-        reader,
-        recipe=each.recipe,
-        known_from=seen.known_from if seen is not None else known_from,
-        file=each.file,
+        source, session.tables, reader, recipe=each.recipe, known_from=small.known_from, file=each.file
     )
+
+
+def _known_from(session: Session, source: Source, files: Sequence[File]) -> list[Small]:
+    """When the rows of files are known at the earliest: as at the first reading; in life from now on, in history any time."""
+    seen = arrivals.seen(session, source, files)
+    ended = session.facts.get(arrivals.COMPLETE.name, f"{session.app.name}//{source.name}") is not None
+    now = session.clock.now() if ended else None
+    return [Small(each, seen[each.digest].known_from if each.digest in seen else now) for each in files]
 
 
 def follow(session: Session) -> None:
@@ -142,7 +164,7 @@ def follow(session: Session) -> None:
         tables[now.table] = dataset.read(session.tables, table, now)
         refill(session, table, now.batch)
     for model in session.app.models:
-        online.update(session.online, model.features, tables)
+        batches.update(session.online, model.features, tables)
 
 
 def refill(session: Session, table: type[Contract], batch: int) -> None:
@@ -155,7 +177,7 @@ def refill(session: Session, table: type[Contract], batch: int) -> None:
     for position in {session.online.position(s) for each in sets for s in online.names(each, table)}:
         if position is None or withdrawal.extends(now, withdrawal.held(session.tables, name, position), position):
             continue
-        online.refill(
+        batches.refill(
             session.online, sets, table, dataset.scan(session.tables, contract.spec(table), batch), upto=batch
         )
         return
@@ -178,14 +200,12 @@ def tidy(session: Session) -> None:
     session.online.keep({name for model in session.app.models for name in online.names(model.features)})
 
 
-def _complete(session: Session, failed: Collection[str]) -> None:
-    """Say of each source whose files are all in that its history has ended."""
+def complete(session: Session, failed: Collection[str]) -> None:
+    """Say of each source whose files are all in that its history has ended; of none that `failed`."""
     new = []
     for source in session.app.sources:
-        if source.name in failed:
-            continue
-        files = len(arrivals.ingested(session, source.name))
-        if files and session.facts.get(arrivals.COMPLETE.name, f"{session.app.name}//{source.name}") is None:
+        said = session.facts.get(arrivals.COMPLETE.name, f"{session.app.name}//{source.name}") is not None
+        if not said and source.name not in failed and (files := len(arrivals.ingested(session, source.name))):
             new.append(Fact(session.app.name, "", arrivals.SourceComplete(source=source.name, files=files)))
     if new:
         session.facts.append(new)

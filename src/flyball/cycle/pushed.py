@@ -6,21 +6,37 @@ Where several sources read what is pushed under one name, it stays until the las
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 
+from flyball.cycle import arrivals
 from flyball.cycle.session import Session
 from flyball.data.ingest import Ingested
 from flyball.data.kinds import Pushed
+from flyball.data.source import File, Source
 
 
-def clear(session: Session, ingested: Callable[[Session, str], list[Ingested]]) -> None:
-    """Take out of the inbox what `ingested` says of all sources that read it."""
+def clear(session: Session, recorded: Sequence[Ingested] = ()) -> None:
+    """Take out of the inbox what is ingested from all sources that read it; `recorded`: what was just now, to ask less."""
     if session.inbox is None:
         return
-    for name in {source.at.name for source in session.app.sources if isinstance(source.at, Pushed)}:
+    now = {(said.source, said.file, said.digest) for said in recorded}
+
+    def has(source: Source, file: File) -> bool:
+        return (source.name, file.name, file.digest) in now or arrivals.is_ingested(session, source, file)
+
+    for name in names(session):
+        readers = [source for source in session.app.sources if source.at == Pushed(name)]
         waiting = session.inbox.files(name)
-        if not waiting:
-            continue
-        readers = [source.name for source in session.app.sources if source.at == Pushed(name)]
-        done = [{(said.file, said.digest) for said in ingested(session, reader)} for reader in readers]
-        session.inbox.drop(name, [file for file in waiting if all((file.name, file.digest) in each for each in done)])
+        session.inbox.drop(name, [file for file in waiting if all(has(source, file) for source in readers)])
+
+
+def waiting(session: Session) -> frozenset[tuple[str, File]]:
+    """What lies in the inbox for sources that are declared: (name, body)."""
+    if session.inbox is None:
+        return frozenset()
+    return frozenset((name, file) for name in names(session) for file in session.inbox.files(name))
+
+
+def names(session: Session) -> frozenset[str]:
+    """Under which names rows are pushed."""
+    return frozenset(source.at.name for source in session.app.sources if isinstance(source.at, Pushed))

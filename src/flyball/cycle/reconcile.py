@@ -264,7 +264,8 @@ def _work(session: Session, watch: Watch, worker: Worker, say: Say) -> None:
     """Give the worker what is to do: new data and changed code first, then a training that is due."""
     if worker.busy():
         return
-    outstanding = _outstanding(session)
+    received = watch.arriving.left(session) if _paused(session) else watch.arriving.take(session, silent)
+    outstanding = _outstanding(session, received=received)
     if outstanding and not worker.rests():
         say("work", outstanding)
         worker.begin(None, "")
@@ -301,11 +302,12 @@ def _follow(session: Session, watch: Watch) -> None:
         watch.followed = heads
 
 
-def _outstanding(session: Session) -> str:
+def _outstanding(session: Session, *, received: bool) -> str:
     """What an apply would do, and why; "" if nothing, or if it failed for the same causes a while ago."""
     if _paused(session):
         return ""
-    found = arrivals.look(session)
+    # What was pushed since a moment ago is taken in by the next pass.
+    found = arrivals.look(session, {each.name for each in session.app.sources if not (received and each.at.together)})
     if found.pending:
         n = len(found.pending)
         return f"{n} new or changed file{'s' if n > 1 else ''}: {found.pending[0].file.name}"

@@ -25,7 +25,7 @@ from flyball.cycle.versions import Reader
 from flyball.data import contract, dataset, ingest, withdrawal
 from flyball.data.contract import Contract, Spec
 from flyball.data.tables import BATCH, KNOWN
-from flyball.learn.features import online
+from flyball.learn.features import batches
 from flyball.release import rollout, version
 
 
@@ -139,7 +139,7 @@ def _follow(session: Session, table: type[Contract], batch: int) -> None:
     spec = contract.spec(table)
     session.blobs.drop(profiled.forget(session, spec.name))
     sets = [model.features for model in session.app.models if table in model.features.tables()]
-    online.refill(session.online, sets, table, dataset.scan(session.tables, spec, batch), upto=batch)
+    batches.refill(session.online, sets, table, dataset.scan(session.tables, spec, batch), upto=batch)
 
 
 def _old(session: Session, spec: Spec, before: datetime) -> pl.Expr:

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 import msgspec
 
 from flyball._kernel.errors import StateError
-from flyball.cycle import arrivals, erasures, expectations, retrain, suspected
+from flyball.cycle import arrivals, erasures, expectations, followed, retrain, suspected
 from flyball.cycle.reconcile import Looked
 from flyball.cycle.session import Session
 from flyball.data.ingest import Ingested
@@ -136,6 +136,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
         changed: the files whose content changed after they were ingested.
         erasing: erasures that died in the middle, or are carried out now.
         suspects: columns that seem to hold personal data, and are not declared so.
+        online: how far the online features are behind their tables.
+        waiting: bodies that were pushed and wait, by the name under which they were.
         sources: the monitors of sources, which concern every model.
         loop: what it thought in its last pass; None if it never ran here.
         silence: what to say where no loop looks; "" if one does.
@@ -154,6 +156,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     changed: list[arrivals.Changed] = []
     erasing: list[ErasureStatus] = []
     suspects: list[suspected.Suspicion] = []
+    online: list[followed.Followed] = []
+    waiting: dict[str, int] = {}
 
 
 def status(session: Session, looked: Looked | None = None) -> Status:
@@ -183,6 +187,8 @@ def status(session: Session, looked: Looked | None = None) -> Status:
         changed=arrivals.changed(session),
         erasing=_erasing(session),
         suspects=suspected.standing(session),
+        online=followed.followed(session),
+        waiting=dict(followed.waiting(session)),
     )
 
 

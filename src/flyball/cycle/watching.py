@@ -17,6 +17,7 @@ from flyball._kernel import conditions
 from flyball._kernel.conditions import Condition, Metric, Verdict
 from flyball._kernel.errors import StateError
 from flyball.cycle import artifacts, expectations
+from flyball.cycle.arriving import Arriving
 from flyball.cycle.session import Session
 from flyball.data import dataset
 from flyball.data.source import Source
@@ -73,6 +74,7 @@ class Watch:
         keeps = max([LEAST, *(over + SPAN for over in windows)])
         self._live = {name: Live(keeps, model=name) for name in session.models}
         self.followed: dict[str, int] = {}
+        self.arriving = Arriving()
         self._read: dict[str, int] = {}
         self._posted = 0
         self._calibrated: dict[tuple[str, Metric], Calibration] = {}

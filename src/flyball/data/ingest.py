@@ -111,7 +111,7 @@ def ingest(
     head, aside = settle(tables, spec)
     key = position(source, file, recipe)
     if (done := tables.position(spec.name, key)) is not None:
-        return Result(_account(tables, spec.name, done), fresh=False, measured={})
+        return Result(account(tables, spec.name, done), fresh=False, measured={})
     stored = dataset.scan(tables, spec, head.batch)
     with reader.open(source, file) as reading:
         taken = intake.take(Intake(source, file, tables, stored, head.batch + 1, known_from), reading)
@@ -133,10 +133,10 @@ def ingest(
         ignored=taken.ignored,
         known_from=known_from,
     )
-    account = tables.stage(
+    aside_account = tables.stage(
         quarantine.table(spec.name), quarantine.account(facts.encode(said), source.name, file.name), said.batch
     )
-    tables.append(quarantine.table(spec.name), joined(account, *taken.bad), said.batch, {}, expect=aside)
+    tables.append(quarantine.table(spec.name), joined(aside_account, *taken.bad), said.batch, {}, expect=aside)
     tables.append(spec.name, _rows(taken.good, spec), said.batch, {key: said.batch}, expect=head)
     seconds = {"take": taking - began, "commit": time.perf_counter() - taking}
     return Result(said, fresh=True, measured=seconds)
@@ -157,21 +157,23 @@ def settle(tables: Tables, spec: Spec) -> tuple[Head, Head]:
     head, aside = tables.head(spec.name), tables.head(aside_name)
     if aside.batch <= head.batch:
         return head, aside
-    tables.append(spec.name, _nothing(spec), head.batch, {}, expect=head)
+    tables.append(spec.name, nothing(spec), head.batch, {}, expect=head)
     tables.delete(aside_name, pl.col(BATCH) > head.batch, quarantine.SCHEMA, head.batch, expect=aside)
     return settle(tables, spec)  # anew: another writer may have come and crashed by now
 
 
 def _rows(good: tuple[Staged, ...], spec: Spec) -> pl.DataFrame | Staged:
-    """What was staged for the table; a batch without rows is a batch."""
-    return joined(*good) if good else _nothing(spec)
+    """What was staged for the table."""
+    return joined(*good) if good else nothing(spec)
 
 
-def _nothing(spec: Spec) -> pl.DataFrame:
+def nothing(spec: Spec) -> pl.DataFrame:
+    """No rows, for the table: a batch without rows is a batch."""
     return intake.observed(pl.LazyFrame(schema=spec.dtypes), spec, None).collect()
 
 
-def _account(tables: Tables, table: str, batch: int) -> Ingested:
+def account(tables: Tables, table: str, batch: int) -> Ingested:
+    """What the batch of a file says of itself."""
     found = [said for said in _accounts(tables, table, batch - 1, batch) if isinstance(said, Ingested)]
     if not found:
         raise StateError(

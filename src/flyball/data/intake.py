@@ -13,7 +13,8 @@ from __future__ import annotations
 import inspect
 import sysconfig
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import reduce
@@ -27,7 +28,7 @@ from flyball.data import contract, dataset, masked, quarantine, rules, seal, sif
 from flyball.data.contract import Spec
 from flyball.data.sift import BUCKET, POSITION, Hashes, Survey
 from flyball.data.source import LINE, File, Reading, Source
-from flyball.data.tables import KNOWN, MOMENT, OUTCOME_KNOWN, Staged, Tables
+from flyball.data.tables import BATCH, KNOWN, MOMENT, OUTCOME_KNOWN, Staged, Tables
 
 WHOLE = 250_000
 """Rows of a file that is taken in whole, in memory; also of a bucket, about."""
@@ -36,7 +37,8 @@ SMALL = 1 << 20
 
 _FAILS = (Exception, pl.exceptions.PanicException)
 """What reading rows may raise: the user's Python runs in it, and Polars panics over a file that shrinks meanwhile."""
-_BEFORE = "\0before\0"  # no column of a contract starts like this
+BEFORE = "\0before\0"  # no column of a contract starts like this
+"""Datetime: when the table knew the key of a row before."""
 _READS = ("Parquet SCAN", "IPC SCAN")
 _PASSES = (
     "SELECT",
@@ -132,24 +134,49 @@ def take(intake: Intake, reading: Reading) -> Taken:
             _at_fault(intake, reading, rows, problem)
             raise
         parts.append(_ragged(intake, reading.ragged))
-        ignored = tuple(c for c in columns if c not in (*spec.names, LINE) and not seal.is_beside(c))
-        return reduce(_and, parts, Taken(ignored=ignored))
+        return reduce(_and, parts, Taken(ignored=ignored(columns, spec)))
+
+
+def held(intake: Intake, reading: Reading) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """What a small file brings, in memory: its prepared rows, and its ragged lines as refused ones.
+
+    Raises:
+        DataError: as `take`.
+    """
+    with ExitStack() as spooled:
+        folder = Path()
+        if intake.file.size > SMALL:
+            spooled.enter_context(spool.room())
+            folder = spooled.enter_context(spool.folder())
+        rows = _prepared(intake, reading, folder)
+        sift.complete(rows.collect_schema().names(), intake.spec, intake.file.name)
+        try:
+            return rows.collect(), quarantine.ragged(reading.ragged).collect()
+        except _FAILS as problem:
+            _at_fault(intake, reading, rows, problem)
+            raise
+
+
+def ignored(columns: Iterable[str], spec: Spec) -> tuple[str, ...]:
+    """Those of the columns that a preparation yielded that the contract does not have."""
+    return tuple(c for c in columns if c not in (*spec.names, LINE) and not seal.is_beside(c))
 
 
 def observed(news: pl.LazyFrame, spec: Spec, known_from: datetime | None) -> pl.LazyFrame:
-    """Rows with the times at which they were known.
+    """Rows with the times at which they were known; and with the batch of each, where they say it.
 
     A correction is never known before what it corrects: a history row whose event time moved back would otherwise stay
     hidden behind the wrong one for good.
     """
     least = pl.lit(known_from, dtype=MOMENT)
     declared = pl.col(spec.event_time) - spec.known_before
-    before = [_BEFORE] if _BEFORE in news.collect_schema() else []
+    before = [BEFORE] if BEFORE in news.collect_schema() else []
     times = {KNOWN: pl.max_horizontal(declared, least, *before)}
     if spec.outcome_time is not None:
         settled = pl.col(spec.outcome_time)
         times[OUTCOME_KNOWN] = pl.when(settled.is_not_null()).then(pl.max_horizontal(settled, least))
-    return news.select(**times, **{c: pl.col(c) for c in spec.names})
+    of = [BATCH] if BATCH in news.collect_schema() else []
+    return news.select(*of, **times, **{c: pl.col(c) for c in spec.names})
 
 
 def _whole(
@@ -158,12 +185,12 @@ def _whole(
     """Rows that are held in memory, with all rows of the file and of the table that share a key with one of them."""
     spec = intake.spec
     sifted = sift.sift(frame, intake.source.contract, grouped)
-    news = _news(stored, spec, sifted.good)
+    news = anew(stored, spec, sifted.good)
     return Taken(
         good=_good(intake, news.lazy()) if news.height else (),
         bad=_bad(intake, sifted.bad.lazy()) if sifted.bad.height else (),
         repeats=sifted.repeats + sifted.good.height - news.height,
-        corrections=news.height - news[_BEFORE].null_count(),
+        corrections=news.height - news[BEFORE].null_count(),
         unsettled=news[spec.outcome_time].null_count() if spec.outcome_time else 0,
         by_rule=quarantine.by_rule(sifted.bad.lazy()),
     )
@@ -233,9 +260,9 @@ def _bad(intake: Intake, refused: pl.LazyFrame) -> tuple[Staged, ...]:
     return (intake.tables.stage(quarantine.table(intake.spec.name), named, intake.batch),)
 
 
-def _news(stored: pl.LazyFrame, spec: Spec, good: pl.DataFrame) -> pl.DataFrame:
-    """The rows that say something new, each with when the table knew its key before, if it did."""
-    first = good.with_columns(pl.lit(None, dtype=MOMENT).alias(_BEFORE))
+def anew(stored: pl.LazyFrame, spec: Spec, good: pl.DataFrame) -> pl.DataFrame:
+    """The rows that say something new, each with when the table knew its key before, if it did (`BEFORE`)."""
+    first = good.with_columns(pl.lit(None, dtype=MOMENT).alias(BEFORE))
     if good.is_empty():
         return first
     touched = stored.join(good.lazy().select(spec.key), on=spec.key, how="semi")
@@ -243,12 +270,10 @@ def _news(stored: pl.LazyFrame, spec: Spec, good: pl.DataFrame) -> pl.DataFrame:
     if current.is_empty():
         return first
     others = [c for c in spec.names if c not in spec.key]
-    renamed = current.select(*spec.key, pl.col(KNOWN).alias(_BEFORE), *(pl.col(c).alias(_BEFORE + c) for c in others))
+    renamed = current.select(*spec.key, pl.col(KNOWN).alias(BEFORE), *(pl.col(c).alias(BEFORE + c) for c in others))
     both = good.join(renamed, on=spec.key, how="left", maintain_order="left")
-    same = pl.all_horizontal(
-        pl.col(_BEFORE).is_not_null(), *(pl.col(c).eq_missing(pl.col(_BEFORE + c)) for c in others)
-    )
-    return both.filter(~same).select(*spec.names, _BEFORE)
+    same = pl.all_horizontal(pl.col(BEFORE).is_not_null(), *(pl.col(c).eq_missing(pl.col(BEFORE + c)) for c in others))
+    return both.filter(~same).select(first.columns)
 
 
 def _spooled(rows: pl.LazyFrame, path: Path) -> pl.LazyFrame:

@@ -104,6 +104,11 @@ class Pushed(At):
 
     name: str
 
+    @property
+    def together(self) -> bool:
+        """Bodies are small, and many."""
+        return True
+
     def __str__(self) -> str:
         return f"POST /ingest/{self.name}"
 

@@ -30,6 +30,7 @@ from flyball.data.source import LINE
 POSITION = "\0position"  # no column of a file or a contract has such a name
 BUCKET = "_flyball bucket"  # also the name of a folder, which NUL cannot be in
 _UNREAD, _BROKEN, _RAW = "\0unread", "\0broken", "\0raw"
+HASH = "\0hash"
 _SEED = 0x5EED
 """Of the hash of keys: it is compared within one ingest alone."""
 
@@ -44,11 +45,14 @@ class Sifted:
         good: rows that keep the contract, with its columns and types, in the file's order.
         bad: `_line`, `rules` and `row` of those that do not.
         repeats: how many rows only repeat an earlier one of the same file.
+        kept, refused: which of the prepared rows are good, and which bad.
     """
 
     good: pl.DataFrame
     bad: pl.DataFrame
     repeats: int
+    kept: pl.Series
+    refused: pl.Series
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +135,17 @@ def sift(
             *_kept(spec, prepared.schema, {r: pl.col(f"\0{r}") for r in named})
         ),
         repeats=int(repeats.sum()),
+        kept=good,
+        refused=bad,
     )
+
+
+def keys(prepared: pl.DataFrame, spec: Spec) -> pl.DataFrame:
+    """The keys of prepared rows, as they are stored, and with `HASH` a hash of each: null where a part of the key is."""
+    have = prepared.schema
+    cells = {name: seal.stored(name, have) for name in spec.key}
+    plain = {name: coerce.cell(name, have[name], spec.dtypes[name]).alias(name) for name in spec.key}
+    return prepared.select(*(plain[n] if c is None else c for n, c in cells.items()), _hash(spec, have).alias(HASH))
 
 
 def survey(prepared: pl.LazyFrame, observed: type[Contract]) -> Survey:

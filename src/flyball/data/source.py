@@ -57,6 +57,11 @@ class At:
         """Whether a file that was ingested is listed no more, and is found again by its name alone."""
         return False
 
+    @property
+    def together(self) -> bool:
+        """Whether its small files come many a second, so that several are ingested with one commit; see `together`."""
+        return False
+
 
 @dataclass(frozen=True)
 class Files(At):

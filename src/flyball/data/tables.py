@@ -90,7 +90,8 @@ class Tables(Protocol):
         """
 
     def stage(self, table: str, rows: pl.LazyFrame, batch: int) -> Staged:
-        """Write the rows of a batch-to-be (which have no `_batch` column; it is added), streaming; nobody sees them yet.
+        """Write the rows of a batch-to-be, streaming; nobody sees them yet. A `_batch` column is added, unless they have one:
+        then they are those of several batches, the last of them `batch`.
 
         What is staged and never appended is gone with the next `compact`.
 

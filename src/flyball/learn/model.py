@@ -21,7 +21,7 @@ from flyball._kernel.place import Place
 from flyball.data import contract
 from flyball.data.contract import Contract, Moment, Ref
 from flyball.learn.features import meaning
-from flyball.learn.features.declare import Computed, FeatureSet, Given, Latest, Window
+from flyball.learn.features.declare import Called, Computed, Feature, FeatureSet, Given, Latest, Looked, Window
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,18 +180,23 @@ def check(model: Model) -> None:
     _check_moment(model, spec)
     _check_default(model)
     for feature in model.features.features:
-        reads: frozenset[str] = frozenset()
-        match feature:
-            case Given():
-                reads = frozenset({feature.name if _asks(model, feature) else str(feature.column)})
-            case Computed():
-                reads = feature.expression.columns
-            case Latest() | Window():
-                reads = frozenset({feature.by.question})
-        _check_reads(feature, reads, model, spec)
+        _check_reads(feature, _reads(feature, model), model, spec)
         _check_personal(feature, model)
         _check_sealed(feature, spec)
     meaning.check(model.features, model.question)
+
+
+def _reads(feature: Feature, model: Model) -> frozenset[str]:
+    """The columns of the request that a feature reads; one of another contract with its contract's name."""
+    match feature:
+        case Given():
+            return frozenset({feature.name if _asks(model, feature.column) else str(feature.column)})
+        case Computed():
+            return feature.expression.columns
+        case Called():
+            return frozenset(c.name if _asks(model, c) else str(c) for c in feature.columns)
+        case Latest() | Window():
+            return frozenset(feature.by.question)
 
 
 def classifies(model: Model) -> bool:
@@ -217,7 +222,7 @@ def _check_default(model: Model) -> None:
         )
 
 
-def _check_personal(feature: Given | Computed | Latest | Window, model: Model) -> None:
+def _check_personal(feature: Feature, model: Model) -> None:
     """What a model reads is written into encoders, examples and the journal, so no personal value may be a feature.
 
     A window that is kept by a personal column is none: its value is a rate, and its entity stays in the online store.
@@ -228,6 +233,8 @@ def _check_personal(feature: Given | Computed | Latest | Window, model: Model) -
             reads = frozenset({feature.name})
         case Computed():
             reads = feature.expression.columns
+        case Called():
+            reads = frozenset(feature.reads)
         case Latest():
             table, reads = feature.table, frozenset(feature.columns)
     personal = sorted(reads & set(contract.spec(table).with_role(contract.Personal)))
@@ -241,30 +248,29 @@ def _check_personal(feature: Given | Computed | Latest | Window, model: Model) -
         )
 
 
-def _check_sealed(feature: Given | Computed | Latest | Window, spec: contract.Spec) -> None:
+def _check_sealed(feature: Feature, spec: contract.Spec) -> None:
     """The same person must be said in the same way on both sides."""
-    if not isinstance(feature, Latest | Window):
+    if not isinstance(feature, Looked):
         return
     table = contract.spec(feature.table)
-    ours, theirs = spec.sealed.get(feature.by.question, "plain"), table.sealed.get(feature.by.table, "plain")
-    if ours != theirs:
-        raise DeclarationError(
-            "sealed-differently",
-            f"The feature {feature.name!r} looks for {spec.title}.{feature.by.question} in {table.title}.{feature.by.table}.",
-            where=feature.place,
-            why=f"One is stored as {ours}, the other as {theirs}, so no row would ever be found.",
-            next="Declare both with the same fb.personal(..., stored=...).",
-        )
+    for asked, looked in zip(feature.by.question, feature.by.table, strict=True):
+        ours, theirs = spec.sealed.get(asked, "plain"), table.sealed.get(looked, "plain")
+        if ours != theirs:
+            raise DeclarationError(
+                "sealed-differently",
+                f"The feature {feature.name!r} looks for {spec.title}.{asked} in {table.title}.{looked}.",
+                where=feature.place,
+                why=f"One is stored as {ours}, the other as {theirs}, so no row would ever be found.",
+                next="Declare both with the same fb.personal(..., stored=...).",
+            )
 
 
-def _asks(model: Model, feature: Given) -> bool:
-    """Whether a given column is the question's own, or a base contract's that the question derives from."""
-    return issubclass(model.question, feature.column.contract)
+def _asks(model: Model, column: Ref) -> bool:
+    """Whether a column is the question's own, or a base contract's that the question derives from."""
+    return issubclass(model.question, column.contract)
 
 
-def _check_reads(
-    feature: Given | Computed | Latest | Window, reads: frozenset[str], model: Model, spec: contract.Spec
-) -> None:
+def _check_reads(feature: Feature, reads: frozenset[str], model: Model, spec: contract.Spec) -> None:
     future = sorted(reads & spec.late)
     if future:
         raise DeclarationError(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,6 +31,9 @@ RECENT = 50
 
 AGAIN = 15.0
 """Seconds after which a channel that failed is tried again: one that hangs must not slow every look."""
+
+PROMPTLY = 0.1
+"""Seconds between two looks into the inbox, while a loop rests."""
 
 STANDBY = 1.0
 """Seconds between two looks at a lease that another holds."""
@@ -84,7 +88,21 @@ def _passes(
             tell(_failed(problem))
             watch = Watch(session)  # what was folded before the failure may be half of it
         told.tell(session, tell)
-        stop.wait(every)
+        _rest(session, watch, worker, every, stop)
+
+
+def _rest(session: Session, watch: Watch, worker: Worker, every: float, stop: threading.Event) -> None:
+    """Wait for the next pass, which comes early where rows are pushed meanwhile that it can take in.
+
+    Only the time of a pass hangs on it, never what it does: whoever misses a body here finds it at the next pass.
+    """
+    end = time.perf_counter() + every
+    while (left := end - time.perf_counter()) > 0 and not stop.wait(min(left, PROMPTLY)):
+        try:
+            if not worker.busy() and watch.arriving.comes(session):
+                return
+        except FlyballError:
+            continue  # the inbox cannot be looked at; the pass says so
 
 
 class Channels:

@@ -63,6 +63,7 @@ PROJECTIONS = (
     expectations.BELIEVED,
     arrivals.COMPLETE,
     arrivals.INGESTED,
+    arrivals.LAST,
     arrivals.SEEN,
     arrivals.WITHDRAWN,
     observed.OBSERVED,

@@ -18,11 +18,12 @@ from functools import partial
 from typing import NamedTuple, get_args
 
 import msgspec
+import polars as pl
 import uvicorn
 import uvloop
 
-from flyball._kernel.errors import AdapterError, DeclarationError
-from flyball.cycle import answering
+from flyball._kernel.errors import AdapterError, DeclarationError, FlyballError
+from flyball.cycle import answering, followed
 from flyball.cycle.session import Session
 from flyball.data.kinds import Pushed
 from flyball.release.route import Route
@@ -35,6 +36,9 @@ FOLLOWS_EVERY = 0.1
 
 TRIES_AGAIN = 5.0
 """Seconds after which a route that could not be followed is tried once more."""
+
+MEASURES_EVERY = 2.0
+"""Seconds between two looks at how far behind tables and features are."""
 
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
@@ -144,8 +148,21 @@ async def _serve(
         versions = {name: each.champion.version for name, each in routed.items()}
         following = asyncio.create_task(follow(session, server, begun.route, say, begun.left))
         following.add_done_callback(lambda task: _ended(task, say))
+        measuring = asyncio.create_task(_measure(session, server))
         await _Uvicorn(server, lambda: ready(address, versions), drained).serve([listening])
         following.cancel()
+        measuring.cancel()
+
+
+async def _measure(session: Session, server: Server) -> None:
+    """Look every so often, in a thread, how far online features and tables are behind, for whoever reads the metrics."""
+    loop = asyncio.get_running_loop()
+    while True:
+        # A table whose files were joined just now, say; the next look comes.
+        with contextlib.suppress(FlyballError, OSError, pl.exceptions.PolarsError):
+            server.tally.behind = await loop.run_in_executor(None, followed.behind, session)
+            server.tally.inbox = await loop.run_in_executor(None, followed.waiting, session)
+        await asyncio.sleep(MEASURES_EVERY)
 
 
 async def follow(session: Session, server: Server, seen: Route | None, say: Say, left: Sequence[str] = ()) -> None:

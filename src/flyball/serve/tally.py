@@ -55,6 +55,8 @@ class Tally(Collector):
         opened: breakers that opened, by (model, version).
         refused: requests by error code.
         pushed, pushed_rows: bodies, and their rows, by (source, how): "accepted" or "repeated".
+        behind: rows of a table that the online features lack, as of a moment ago; by table.
+        inbox: bodies that were pushed and wait, as of a moment ago; by source.
         withheld: answers recorded that did not leave.
         waiting: answers that wait for their commit.
         shadow_dropped, failed_dropped: what was not kept: there was no room, no time, or no disk for it.
@@ -68,6 +70,8 @@ class Tally(Collector):
         self.refused: Counter[str] = Counter()
         self.pushed: Counter[tuple[str, str]] = Counter()
         self.pushed_rows: Counter[tuple[str, str]] = Counter()
+        self.behind: Mapping[str, int] = {}
+        self.inbox: Mapping[str, int] = {}
         self.withheld = self.waiting = self.shadow_dropped = self.failed_dropped = 0
 
     def of(self, who: Said) -> Answered:
@@ -115,4 +119,10 @@ class Tally(Collector):
         yield CounterMetricFamily("flyball_withheld", "Answers recorded that did not leave.", value=self.withheld)
         yield CounterMetricFamily("flyball_shadow_dropped", "Shadows not kept.", value=self.shadow_dropped)
         yield CounterMetricFamily("flyball_failed_dropped", "Failed attempts not kept.", value=self.failed_dropped)
+        online = GaugeMetricFamily("flyball_online_behind", "Rows that the online features lack.", labels=["table"])
+        inbox = GaugeMetricFamily("flyball_inbox_waiting", "Pushed bodies that wait.", labels=["source"])
+        for family, found in ((online, self.behind), (inbox, self.inbox)):
+            for key, count in found.items():
+                family.add_metric([key], count)
+            yield family
         yield GaugeMetricFamily("flyball_waiting", "Answers that wait for their commit.", value=self.waiting)

@@ -39,10 +39,15 @@ class Overlong(str):
 def lines(path: Path) -> Iterator[str]:
     """The lines of a file of UTF-8, each with its end; those longer than `LONGEST` as `Overlong`."""
     with path.open("rb") as file:
-        if file.read(len(codecs.BOM_UTF8)) != codecs.BOM_UTF8:
-            file.seek(0)
-        while line := file.readline(LONGEST + 1):
-            yield _text(line) if len(line) <= LONGEST else _overlong(line, file)
+        yield from read(file)
+
+
+def read(file: BinaryIO) -> Iterator[str]:
+    """The lines of what lies in an open file, or in memory; see `lines`."""
+    if file.read(len(codecs.BOM_UTF8)) != codecs.BOM_UTF8:
+        file.seek(0)
+    while line := file.readline(LONGEST + 1):
+        yield _text(line) if len(line) <= LONGEST else _overlong(line, file)
 
 
 def told(text: str) -> Overlong:

@@ -12,8 +12,9 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing, suppress
+from itertools import chain
 from pathlib import Path
 from threading import Event
 from time import perf_counter
@@ -24,7 +25,7 @@ from flyball._kernel.errors import AdapterError, RetryableError, StateError
 from flyball.adapters.embedded import scrub
 from flyball.adapters.embedded.database import Connection
 from flyball.learn.features import online
-from flyball.learn.features.online import Change, EntityValue, Version
+from flyball.learn.features.online import Change, EntityValue, Of, Version
 
 FORMAT: Final = 1
 PATIENCE: Final = 10.0
@@ -47,11 +48,18 @@ _COLUMNS: Final = "key, known, batch, until, entity, event, settled, value"
 _CHAIN: Final = f"SELECT {_COLUMNS} FROM versions WHERE series = ? AND key = ? ORDER BY known, batch"
 _TOTAL: Final = """SELECT n, total FROM steps WHERE series = ? AND span = ? AND entity = ? AND at < ?
     ORDER BY at DESC LIMIT 1"""
-_TAIL: Final = """SELECT at, n, total FROM steps WHERE series = ?1 AND span = ?2 AND entity = ?3 AND at >= ifnull(
-    (SELECT max(at) FROM steps WHERE series = ?1 AND span = ?2 AND entity = ?3 AND at < ?4), ?4) ORDER BY at"""
 _LATEST: Final = f"""SELECT {_COLUMNS} FROM versions
     WHERE series = ? AND entity = ? AND event < ? AND known < ? AND until >= ? AND key <> ?
     ORDER BY event DESC, known DESC, batch DESC, key DESC LIMIT 1"""
+_VALUES: Final = """SELECT value FROM versions
+    WHERE series = ? AND entity = ? AND event >= ? AND event < ? AND known < ? AND until >= ? AND key <> ?"""
+_CHAINS: Final = f"SELECT {_COLUMNS} FROM versions WHERE series = ? AND key IN ({{}}) ORDER BY key, known, batch"
+_TAILS: Final = """WITH wanted (span, entity, since) AS (VALUES {}) SELECT wanted.span, wanted.entity, at, n, total
+    FROM wanted CROSS JOIN steps ON series = ?1 AND steps.span = wanted.span AND steps.entity = wanted.entity AND at >= ifnull(
+        (SELECT max(at) FROM steps AS s WHERE s.series = ?1 AND s.span = wanted.span AND s.entity = wanted.entity
+            AND s.at < wanted.since), wanted.since)"""
+_PORTION: Final = 200
+"""How many keys, or spans of entities, are asked for at once."""
 
 
 class SqlOnline:
@@ -116,6 +124,15 @@ class SqlOnline:
             _apply(state, changes)
             _keep(state, keep)
         self._scrub()
+
+    def sizes(self) -> Mapping[str, int]:
+        """Bytes of the content of each series that there is; see `Online`."""
+        with self._state() as state:
+            found = {str(name): 0 for (name,) in state.run("SELECT name FROM series")}
+            for table, columns in (("versions", _COLUMNS), ("steps", "span, entity, at, n, total")):
+                for name, size in state.run(_sizes(table, columns)):
+                    found[name] += int(size)
+        return found
 
     def _scrub(self) -> None:
         connection = _connect(self._place, self._patience)
@@ -203,15 +220,37 @@ class _State:
         found = self.run(_TOTAL, (self.id(series), span, entity, before)).fetchone()
         return (found[0], int(found[1])) if found is not None else (0, 0)
 
-    def tail(self, series: str, span: int, entity: EntityValue, since: int) -> Sequence[tuple[int, int, int]]:
-        """The last step before a moment and all from then on."""
-        found = self.run(_TAIL, (self.id(series), span, entity, since))
-        return [(at, n, int(total)) for at, n, total in found]
+    def chains(self, series: str, keys: Sequence[bytes]) -> dict[bytes, list[Version]]:
+        """The versions of many keys; see `View`."""
+        id_, found = self.id(series), dict[bytes, list[Version]]()
+        for first in range(0, len(keys), _PORTION):
+            portion = keys[first : first + _PORTION]
+            for row in self.run(_CHAINS.format(", ".join("?" * len(portion))), (id_, *portion)):
+                found.setdefault(row[0], []).append(_version(row))
+        return found
+
+    def tails(self, series: str, since: Mapping[Of, int]) -> dict[Of, dict[int, tuple[int, int]]]:
+        """The last step before a moment and all from then on, of many; see `View`."""
+        id_, wanted = self.id(series), [(*of, first) for of, first in since.items()]
+        found: dict[Of, dict[int, tuple[int, int]]] = {}
+        for first in range(0, len(wanted), _PORTION):
+            portion = wanted[first : first + _PORTION]
+            rows = ", ".join(f"(?{n}, ?{n + 1}, ?{n + 2})" for n in range(2, 2 + 3 * len(portion), 3))
+            for span, entity, at, n, total in self.run(_TAILS.format(rows), (id_, *chain.from_iterable(portion))):
+                found.setdefault((span, entity), {})[at] = (n, int(total))
+        return found
 
     def latest(self, series: str, entity: EntityValue, asked: int, below: int, own: bytes) -> Version | None:
         """The version with the greatest rank that is current; see `View`."""
         found = self.run(_LATEST, (self.id(series), entity, below, asked, asked, own)).fetchone()
         return None if found is None else _version(found)
+
+    def values(
+        self, series: str, entity: EntityValue, since: int, asked: int, own: bytes
+    ) -> Sequence[int | float | bytes | None]:
+        """The values of all versions of a span that are current; see `View`."""
+        found = self.run(_VALUES, (self.id(series), entity, since, asked, asked, asked, own))
+        return [value for (value,) in found]
 
 
 def _apply(state: _State, changes: Sequence[Change]) -> None:
@@ -256,11 +295,20 @@ def _write(state: _State, change: Change) -> None:
     )
 
 
+def _sizes(table: str, columns: str) -> str:
+    """The bytes of each series in a table; a number beyond 64 bits is text there."""
+    weights = (
+        f"CASE WHEN typeof({c}) IN ('integer', 'real') THEN 8 ELSE ifnull(length(CAST({c} AS BLOB)), 0) END"
+        for c in columns.split(", ")
+    )
+    return f"SELECT s.name, sum({' + '.join(weights)}) FROM {table} t JOIN series s ON s.id = t.series GROUP BY s.id"
+
+
 def _version(row: tuple[Any, ...]) -> Version:
     return Version._make(row if not isinstance(row[7], str) else (*row[:7], int(row[7])))
 
 
-def _stored(value: int | bytes | None) -> int | bytes | str | None:
+def _stored(value: int | float | bytes | None) -> int | float | bytes | str | None:
     return str(value) if isinstance(value, int) and not -(2**63) <= value < 2**63 else value
 
 
@@ -283,6 +331,8 @@ def _connect(place: Path, patience: float) -> sqlite3.Connection:
             raise
         Event().wait(0.01)
     connection.execute("PRAGMA synchronous=NORMAL")
+    connection.execute("PRAGMA cache_size=-65536")
+    connection.execute("PRAGMA wal_autocheckpoint=16384")
     connection.execute("PRAGMA trusted_schema=OFF")
     return connection
 

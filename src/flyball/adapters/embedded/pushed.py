@@ -21,6 +21,9 @@ from flyball.data.kinds import Pushed
 from flyball.data.source import File, Reading, Source
 from flyball.serve.ingest import Inbox
 
+_HELD = 4 << 20
+"""Bytes of a body whose rows are held in memory: a file for each would cost more than all else that is done with it."""
+
 
 class PushReader:
     """`Reader` of an inbox.
@@ -53,15 +56,20 @@ class PushReader:
                 why="Another process ingested it, or it was taken away by hand.",
                 next="Run `flyball apply` again.",
             )
+        if len(rows) <= _HELD and (reading := records.held_json_lines(rows)) is not None:
+            yield _whole(source, reading)
+            return
         with tempfile.TemporaryDirectory(prefix="flyball-", dir=self._spool) as folder:
             (Path(folder) / "body.jsonl").write_bytes(rows)
             (Path(folder) / "spool").mkdir()
-            reading = records.read_json_lines(Path(folder) / "body.jsonl", Path(folder) / "spool")
-            have = reading.rows.collect_schema()
-            lacks = [name for name in contract.spec(source.contract).names if name not in have]
-            yield replace(
-                reading, rows=reading.rows.with_columns(pl.lit(None, dtype=pl.String).alias(name) for name in lacks)
-            )
+            yield _whole(source, records.read_json_lines(Path(folder) / "body.jsonl", Path(folder) / "spool"))
+
+
+def _whole(source: Source, reading: Reading) -> Reading:
+    """With every column of the contract, null where no row says it."""
+    have = reading.rows.collect_schema()
+    lacks = [name for name in contract.spec(source.contract).names if name not in have]
+    return replace(reading, rows=reading.rows.with_columns(pl.lit(None, dtype=pl.String).alias(name) for name in lacks))
 
 
 def _at(source: Source) -> Pushed:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Iterator, Mapping
+from io import BytesIO
 from itertools import islice
 from pathlib import Path
 
@@ -73,7 +74,25 @@ def read_csv(path: Path, nulls: tuple[str, ...], separator: str, spool: Path) ->
 
 def read_json_lines(path: Path, spool: Path) -> Reading:
     """The rows of a file with one JSON object a line; strings as they are, other values as their JSON text."""
-    return _read_exactly(_objects(path), (), spool)
+    return _read_exactly(_objects(lines.lines(path)), (), spool)
+
+
+def held_json_lines(body: bytes) -> Reading | None:
+    """The same of a body in memory, where its rows fit there as well; None where they do not."""
+    rows: list[tuple[int, Mapping[str, str | None]]] = []
+    ragged: list[tuple[int, str, str]] = []
+    names: dict[str, None] = {}
+    for line, cells, text, rule in _objects(lines.read(BytesIO(body))):
+        if cells is None:
+            ragged.append((line, _kept(text), rule))
+        else:
+            rows.append((line, cells))
+            names |= dict.fromkeys(cells)
+            if len(rows) * len(names) > _CELLS:
+                return None
+    columns = {n: pl.Series([cells.get(n) for _, cells in rows], dtype=pl.String) for n in names if n != LINE}
+    found = pl.DataFrame({LINE: pl.Series([line for line, _ in rows], dtype=pl.Int64), **columns})
+    return Reading(found.lazy(), pl.LazyFrame(ragged, schema=dict(RAGGED), orient="row"))
 
 
 _Record = tuple[int, Mapping[str, str | None] | None, str, str]
@@ -120,11 +139,16 @@ def _read_exactly(records: Iterable[_Record], names: Iterable[str], spool: Path)
     rows, ragged = _Parts(spool / "rows", names), _Parts(spool / "ragged", [TEXT, RULE])
     for line, cells, text, rule in records:
         if cells is None:
-            kept = text if len(text) <= _KEPT or isinstance(text, Overlong) else lines.told(text)
-            ragged.add(line, {TEXT: str(kept), RULE: rule}, len(kept))
+            kept = _kept(text)
+            ragged.add(line, {TEXT: kept, RULE: rule}, len(kept))
         else:
             rows.add(line, cells, len(text))
     return Reading(rows.scan(), ragged.scan())
+
+
+def _kept(text: str) -> str:
+    """What is kept of a line that is no row."""
+    return str(text if len(text) <= _KEPT or isinstance(text, Overlong) else lines.told(text))
 
 
 class _Parts:
@@ -160,9 +184,9 @@ class _Parts:
         self._lines, self._cells, self._characters = [], [], 0
 
 
-def _objects(path: Path) -> Iterator[_Record]:
+def _objects(texts: Iterable[str]) -> Iterator[_Record]:
     names: set[str] = set()
-    for number, text in enumerate(lines.lines(path), start=1):
+    for number, text in enumerate(texts, start=1):
         if not text.strip():
             continue
         if isinstance(text, Overlong):

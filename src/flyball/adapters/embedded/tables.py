@@ -62,9 +62,11 @@ class DeltaTables:
     def stage(self, table: str, rows: pl.LazyFrame, batch: int) -> Staged:
         """Write the rows of a batch-to-be beside the table; see `tables.Tables`."""
         types = dict(rows.collect_schema())
-        kept = rows.select(pl.lit(batch, dtype=pl.Int64).alias(BATCH), *(_storing(n, t) for n, t in types.items()))
+        several = types.pop(BATCH, None) is not None
+        of = pl.col(BATCH) if several else pl.lit(batch, dtype=pl.Int64).alias(BATCH)
+        kept = rows.select(of, *(_storing(n, t) for n, t in types.items()))
         try:
-            parts = delta_files.write(self._path(table), kept, batch)
+            parts = delta_files.write(self._path(table), kept, None if several else batch)
         except OSError as problem:
             raise self._not_written(table, problem) from problem
         return Staged(sum(part.rows for part in parts), types, tuple(parts))

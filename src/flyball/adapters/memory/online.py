@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 from flyball.learn.features import online
-from flyball.learn.features.online import Change, EntityValue, Step, Version, View
+from flyball.learn.features.online import Change, EntityValue, Of, Step, Version, View
 
 Rank = tuple[int, int, int, bytes]
 
@@ -53,6 +53,13 @@ class _Series:
         if place == len(moments) or moments[place] != step.at:
             moments.insert(place, step.at)
         self.totals[step.span, step.entity, step.at] = (step.n, step.total)
+
+    def content(self) -> Iterator[object]:
+        for versions in self.chains.values():
+            for version in versions:
+                yield from version
+        for identity, totals in self.totals.items():
+            yield from (*identity, *totals)
 
 
 class MemoryOnline:
@@ -108,6 +115,10 @@ class MemoryOnline:
         self.commit(changes)
         self.keep(keep)
 
+    def sizes(self) -> Mapping[str, int]:
+        """Bytes of the content of each series that there is; see `Online`."""
+        return {name: sum(map(_weight, found.content())) for name, found in self._series.items()}
+
     def chain(self, series: str, key: bytes) -> Sequence[Version]:
         """The versions of a key, by (known, batch)."""
         return tuple(self._of(series).chains.get(key, ()))
@@ -119,12 +130,21 @@ class MemoryOnline:
         place = bisect_left(moments, before)
         return found.totals[span, entity, moments[place - 1]] if place else (0, 0)
 
-    def tail(self, series: str, span: int, entity: EntityValue, since: int) -> Sequence[tuple[int, int, int]]:
-        """The last step before a moment and all from then on."""
+    def chains(self, series: str, keys: Sequence[bytes]) -> Mapping[bytes, list[Version]]:
+        """The versions of many keys; see `View`."""
         found = self._of(series)
-        moments = found.moments.get((span, entity), [])
-        place = max(bisect_left(moments, since) - 1, 0)
-        return [(at, *found.totals[span, entity, at]) for at in moments[place:]]
+        return {key: list(found.chains[key]) for key in keys if key in found.chains}
+
+    def tails(self, series: str, since: Mapping[Of, int]) -> Mapping[Of, dict[int, tuple[int, int]]]:
+        """The last step before a moment and all from then on, of many; see `View`."""
+        found = self._of(series)
+        tails: dict[Of, dict[int, tuple[int, int]]] = {}
+        for of, first in since.items():
+            moments = found.moments.get(of, [])
+            place = max(bisect_left(moments, first) - 1, 0)
+            if moments:
+                tails[of] = {at: found.totals[*of, at] for at in moments[place:]}
+        return tails
 
     def latest(self, series: str, entity: EntityValue, asked: int, below: int, own: bytes) -> Version | None:
         """The version with the greatest rank that is current; see `View`."""
@@ -139,11 +159,39 @@ class MemoryOnline:
                     return version
         return None
 
+    def values(
+        self, series: str, entity: EntityValue, since: int, asked: int, own: bytes
+    ) -> Sequence[int | float | bytes | None]:
+        """The values of all versions of a span that are current; see `View`."""
+        found = self._of(series)
+        ranks = found.ranks.get(entity, [])
+        values = []
+        for _, known, batch, key in ranks[bisect_left(ranks, (since,)) : bisect_left(ranks, (asked,))]:
+            chain = found.chains[key]
+            version = chain[bisect_left(chain, (known, batch), key=_order)]
+            if known < asked <= version.until and key != own:
+                values.append(version.value)
+        return values
+
     def _of(self, series: str) -> _Series:
         found = self._series.get(series)
         if found is None:
             raise online.absent(series)
         return found
+
+
+def _weight(value: object) -> int:
+    match value:
+        case None:
+            return 0
+        case str():
+            return len(value.encode())
+        case bytes():
+            return len(value)
+        case int() if not -(2**63) <= value < 2**63:
+            return len(str(value))
+        case _:
+            return 8
 
 
 def _order(version: Version) -> tuple[int, int]:

@@ -35,7 +35,8 @@ class MemoryTables:
 
     def stage(self, table: str, rows: pl.LazyFrame, batch: int) -> Staged:
         """Hold the rows of a batch-to-be; see `tables.Tables`."""
-        frame = rows.select(pl.lit(batch, dtype=pl.Int64).alias(BATCH), pl.all()).collect()
+        of = BATCH if BATCH in rows.collect_schema() else pl.lit(batch, dtype=pl.Int64).alias(BATCH)
+        frame = rows.select(of, pl.exclude(BATCH)).collect()
         return Staged(frame.height, frame.drop(BATCH).schema, (frame,))
 
     def append(

@@ -1,32 +1,32 @@
-"""What a feature is, as a value. Four kinds, told by where the value comes from:
+"""What a feature is, as a value. Five kinds, told by where the value comes from:
 
     Given      a column of the request
     Computed   a Polars expression over columns of the request
+    Called     a Python function over columns of the request
     Latest     columns of the latest row of a table, as known when asked
     Window     an aggregate over the rows of a table that became known during a span before the question
 
-A declaration knows its outputs: the names and kinds of the columns that it yields. Nothing here reads data.
+A declaration knows its outputs: the names and kinds of the columns that it yields. Nothing here reads data. Owner and reason
+are for people: they are no part of what a feature is, so that mending a sentence trains nothing anew.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Literal, NoReturn
 
-import dataframely as dy
 import polars as pl
 
-from flyball._kernel import durations, place
+from flyball._kernel import durations
 from flyball._kernel.errors import DeclarationError
 from flyball._kernel.place import Place
 from flyball.data import contract
 from flyball.data.contract import Contract, Ref
+from flyball.learn.features.aggregate import Aggregate
 
 Kind = Literal["category", "number"]
-How = Literal["mean", "sum", "count"]
 
 
 class Expression:
@@ -68,10 +68,14 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Entity:
-    """Which rows of a table belong to a question: the question's column equals the table's."""
+    """Which rows of a table belong to a question: each of the question's columns equals the table's."""
 
-    question: str
-    table: str
+    question: tuple[str, ...]
+    table: tuple[str, ...]
+
+    def __str__(self) -> str:
+        pairs = zip(self.question, self.table, strict=True)
+        return ", ".join(ours if ours == theirs else f"{ours} = {theirs}" for ours, theirs in pairs)
 
 
 def depends(table: type[Contract], columns: frozenset[str]) -> object:
@@ -90,6 +94,8 @@ class Given:
 
     column: Ref
     place: Place = field(compare=False)
+    owner: str = field(default="", compare=False)
+    reason: str = field(default="", compare=False)
 
     @property
     def name(self) -> str:
@@ -111,6 +117,8 @@ class Computed:
     name: str
     expression: Expression
     place: Place = field(compare=False)
+    owner: str = field(default="", compare=False)
+    reason: str = field(default="", compare=False)
 
     def outputs(self, question: type[Contract]) -> tuple[Output, ...]:
         """One column, of the type that the expression yields."""
@@ -129,6 +137,32 @@ class Computed:
 
 
 @dataclass(frozen=True, slots=True)
+class Called:
+    """What a Python function makes of columns of the request: a frame of them in, a series of as many values out."""
+
+    name: str
+    call: Callable[[pl.DataFrame], pl.Series]
+    columns: tuple[Ref, ...]
+    dtype: pl.DataType
+    place: Place = field(compare=False)
+    owner: str = field(default="", compare=False)
+    reason: str = field(default="", compare=False)
+
+    def __fingerprint__(self) -> object:
+        reads = [depends(c.contract, frozenset({c.name})) for c in self.columns]
+        return ("called", self.name, self.call, [c.name for c in self.columns], reads, str(self.dtype))
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The names of its columns."""
+        return tuple(c.name for c in self.columns)
+
+    def outputs(self, question: type[Contract]) -> tuple[Output, ...]:
+        """One column, of the type that the function promises."""
+        return (_output(self.name, self.dtype, self.place),)
+
+
+@dataclass(frozen=True, slots=True)
 class Latest:
     """Columns of the row with the greatest event time among those known when asked, at most `max_age` old."""
 
@@ -138,9 +172,11 @@ class Latest:
     max_age: timedelta | None
     columns: tuple[str, ...]
     place: Place = field(compare=False)
+    owner: str = field(default="", compare=False)
+    reason: str = field(default="", compare=False)
 
     def __fingerprint__(self) -> object:
-        reads = depends(self.table, frozenset({*self.columns, self.by.table}))
+        reads = depends(self.table, frozenset({*self.columns, *self.by.table}))
         return ("latest", self.name, reads, self.columns, self.by, self.max_age)
 
     def outputs(self, question: type[Contract]) -> tuple[Output, ...]:
@@ -151,7 +187,7 @@ class Latest:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """`how` of `value` over the rows that became known in [asked - over, asked).
+    """An aggregate of `value` over the rows that became known in [asked - gap - over, asked - gap).
 
     A row that reads an outcome became known when its outcome settled; any other when the row itself was known.
     """
@@ -159,14 +195,17 @@ class Window:
     name: str
     table: type[Contract]
     value: Expression
-    how: How
+    aggregate: Aggregate
     by: Entity
     over: tuple[timedelta, ...]
+    gap: timedelta
     place: Place = field(compare=False)
+    owner: str = field(default="", compare=False)
+    reason: str = field(default="", compare=False)
 
     def __fingerprint__(self) -> object:
-        reads = depends(self.table, self.value.columns | {self.by.table})
-        return ("window", self.name, reads, self.value, self.how, self.by, self.over)
+        reads = depends(self.table, self.value.columns | {*self.by.table})
+        return ("window", self.name, reads, self.value, self.aggregate, self.by, self.over, self.gap)
 
     def outputs(self, question: type[Contract]) -> tuple[Output, ...]:
         """One number per span: feature_6h, feature_7d; only the feature's name where there is one span."""
@@ -182,8 +221,9 @@ class Window:
         return bool(self.value.columns & contract.spec(self.table).late)
 
 
-Feature = Given | Computed | Latest | Window
-Definition = dy.Column | pl.Expr | Latest | Window
+Feature = Given | Computed | Called | Latest | Window
+Looked = Latest | Window
+"""What looks into a table; `isinstance` takes it as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,141 +246,15 @@ class FeatureSet:
                     names.add(f.name)
                 case Computed():
                     names |= f.expression.columns
+                case Called():
+                    names |= {*f.reads}
                 case Latest() | Window():
-                    names.add(f.by.question)
+                    names |= {*f.by.question}
         return frozenset(names)
 
     def tables(self) -> tuple[type[Contract], ...]:
         """The tables that are looked up, each once."""
         return tuple(dict.fromkeys(f.table for f in self.features if isinstance(f, Latest | Window)))
-
-
-def features(*given: dy.Column, **named: pl.Expr | Latest | Window) -> FeatureSet:
-    """Declare features: columns of the request first, then named expressions, `latest` and `window`.
-
-    Raises:
-        DeclarationError: `feature-name-taken`, `feature-of-unknown-kind`, `column-without-contract`.
-    """
-    where = place.here()
-    found: list[Feature] = [Given(contract.ref(column), where) for column in given]
-    for name, definition in named.items():
-        match definition:
-            case pl.Expr():
-                found.append(Computed(name, Expression(definition), where))
-            case Latest():
-                found.append(
-                    Latest(name, definition.table, definition.by, definition.max_age, definition.columns, where)
-                )
-            case Window():
-                found.append(
-                    Window(
-                        name, definition.table, definition.value, definition.how, definition.by, definition.over, where
-                    )
-                )
-            case _:
-                raise DeclarationError(
-                    "feature-of-unknown-kind",
-                    f"The feature {name!r} is {type(definition).__name__}.",
-                    where=where,
-                    why="A named feature is a Polars expression, latest(...) or window(...).",
-                    next="Give request columns first and without a name: features(Flight.origin, hour=...).",
-                )
-    names = [f.name for f in found]
-    twice = sorted({n for n in names if names.count(n) > 1})
-    if twice:
-        raise DeclarationError(
-            "feature-name-taken",
-            f"Two features are named {twice[0]!r}.",
-            where=where,
-            why="Features are told by their names.",
-            next="Rename one of them.",
-        )
-    return FeatureSet(tuple(found), where)
-
-
-def latest(
-    table: type[Contract],
-    *,
-    by: dy.Column | tuple[dy.Column, dy.Column],
-    max_age: timedelta | None = None,
-    columns: Sequence[dy.Column] | None = None,
-) -> Latest:
-    """The latest known row of `table` for the question's entity; null where there is none, or none young enough.
-
-    Args:
-        table: where to look.
-        by: the entity column, or (question's, table's) when the names differ.
-        max_age: the greatest age of the row's event time when asked.
-        columns: what to take; by default all columns but key, times, outcomes and personal ones.
-    """
-    spec = contract.spec(table)
-    if columns is None:
-        skip = {*spec.key, spec.event_time, *spec.late, *spec.with_role(contract.Personal)}
-        taken = tuple(n for n in spec.names if n not in skip)
-    else:
-        taken = tuple(contract.ref(c).name for c in columns)
-    return Latest("", table, _entity(table, by), max_age, taken, place.here())
-
-
-def window(
-    table: type[Contract],
-    value: pl.Expr,
-    *,
-    by: dy.Column | tuple[dy.Column, dy.Column],
-    over: timedelta | Sequence[timedelta],
-    where: pl.Expr | None = None,
-) -> Window:
-    """An aggregate over the rows of `table` that became known in [asked - over, asked), never the question's own row.
-
-    Args:
-        table: where to look.
-        value: `.mean()`, `.sum()` or `.count()` of a row-wise expression, or `pl.len()`. Nulls are not counted.
-        by: the entity column, or (question's, table's) when the names differ.
-        over: one span or several.
-        where: only rows for which this is true.
-
-    Raises:
-        DeclarationError: `window-of-unknown-aggregate`.
-    """
-    inner, how = _aggregate(value)
-    if where is not None:
-        inner = pl.when(where).then(inner)
-    spans = (over,) if isinstance(over, timedelta) else tuple(over)
-    return Window("", table, Expression(inner), how, _entity(table, by), spans, place.here())
-
-
-def _aggregate(value: pl.Expr) -> tuple[pl.Expr, How]:
-    """Split `col.mean()` into the row-wise part and the aggregate."""
-    # Polars has no public way to ask for the kind of the root node; its JSON form is documented as readable.
-    node = json.loads(value.meta.serialize(format="json"))
-    if node == "Len":
-        return pl.lit(value=True), "count"
-    kind = next(iter(node["Agg"])) if isinstance(node, dict) and "Agg" in node else None
-    how: How | None = {"Mean": "mean", "Sum": "sum", "Count": "count"}.get(str(kind))  # type: ignore[assignment]
-    if how is None:
-        raise DeclarationError(
-            "window-of-unknown-aggregate",
-            f"A window cannot keep {value} up to date.",
-            where=place.here(),
-            why="It keeps running totals, so its aggregate is mean(), sum(), count() or pl.len().",
-            next="Write the aggregate last: (expression).mean().",
-        )
-    (inner,) = value.meta.pop()
-    return inner, how
-
-
-def _entity(table: type[Contract], by: dy.Column | tuple[dy.Column, dy.Column]) -> Entity:
-    pair = by if isinstance(by, tuple) else (by, by)
-    entity = Entity(contract.ref(pair[0]).name, pair[1].name)
-    if entity.table not in contract.spec(table).names:
-        raise DeclarationError(
-            "no-such-column",
-            f"{table.__name__} has no column {entity.table!r}.",
-            where=place.here(),
-            why="`by` names a column of the question and a column of the table that must be equal.",
-            next=f"Write by=(Question.{entity.question}, {table.__name__}.<column>).",
-        )
-    return entity
 
 
 def _output(name: str, dtype: pl.DataType, where: Place) -> Output:

@@ -16,8 +16,8 @@ from flyball._kernel import clock
 from flyball._kernel.errors import StateError
 from flyball.data import contract
 from flyball.data.contract import Contract, Spec
-from flyball.learn.features import meaning, online
-from flyball.learn.features.declare import Computed, FeatureSet, Given, Latest, Window
+from flyball.learn.features import aggregate, called, compiled, meaning, online
+from flyball.learn.features.declare import Called, Computed, FeatureSet, Given, Latest, Window
 from flyball.learn.features.online import Online, Version, View
 
 Request = Mapping[str, object]
@@ -46,6 +46,8 @@ class Lookup:
         self._key = contract.spec(question).key
         computed = [f for f in features.features if isinstance(f, Computed)]
         self._computed = _Computation(computed, contract.spec(question)) if computed else None
+        calls = [f for f in features.features if isinstance(f, Called)]
+        self._calls = [_call(f, contract.spec(question)) for f in calls]
         self._asks: list[Ask | str | int] = []
         for feature in features.features:
             match feature:
@@ -53,6 +55,8 @@ class Lookup:
                     self._asks.append(feature.name)
                 case Computed():
                     self._asks.append(computed.index(feature))
+                case Called():
+                    self._asks.append(len(computed) + calls.index(feature))
                 case Latest() | Window():
                     self._asks.append(_ask(feature, question, store))
 
@@ -72,6 +76,8 @@ class Lookup:
         at = clock.micros(asked)
         own = online.packed(meaning.scalar(request.get(k)) for k in self._key)
         computed = self._computed(request) if self._computed is not None else ()
+        if self._calls:
+            computed = [*computed, *(call(request) for call in self._calls)]
         if not self._looks:
             return [request.get(ask) if isinstance(ask, str) else computed[ask] for ask in self._asks]  # type: ignore[index]
         values: list[object] = []
@@ -87,18 +93,25 @@ class Lookup:
 
 
 class _Computation:
-    """All computed features in one go: a frame of one row costs more than many expressions on it."""
+    """All computed features in one go: by proved closures, and what is left in one frame."""
 
     def __init__(self, features: Sequence[Computed], spec: Spec) -> None:
         reads = {*spec.key, *(c for f in features for c in f.expression.columns)}
-        self._schema = {n: t for n, t in spec.dtypes.items() if n in reads}
-        self._expressions = [f.expression.polars.alias(f.name) for f in features]
-        self._names = [f.name for f in features]
+        schema = {n: t for n, t in spec.dtypes.items() if n in reads}
+        self._compiled = compiled.compile({f.name: f.expression.polars for f in features}, schema)
 
     def __call__(self, request: Request) -> Found:
-        row = tuple(request.get(n) for n in self._schema)
-        frame = pl.DataFrame([row], schema=self._schema, orient="row")
-        return frame.select(self._expressions).row(0)
+        return self._compiled(request)
+
+
+def _call(feature: Called, spec: Spec) -> Callable[[Request], object]:
+    schema = {n: spec.dtypes[n] for n in feature.reads}
+
+    def call(request: Request) -> object:
+        row = tuple(request.get(n) for n in schema)
+        return called.one(feature, pl.DataFrame([row], schema=schema, orient="row"))[0]
+
+    return call
 
 
 def _ask(feature: Latest | Window, question: type[Contract], store: Online) -> Ask:
@@ -112,22 +125,22 @@ def _ask(feature: Latest | Window, question: type[Contract], store: Online) -> A
             next="Run `flyball apply`, which fills it from its table.",
         )
     itself = feature.table is question
-    return (
-        _latest(feature, series, itself=itself)
-        if isinstance(feature, Latest)
-        else _window(feature, series, itself=itself)
-    )
+    if isinstance(feature, Latest):
+        return _latest(feature, series, itself=itself)
+    if feature.aggregate.adds:
+        return _window(feature, series, itself=itself)
+    return (_since if feature.aggregate.how == "since" else _values)(feature, series, itself=itself)
 
 
 def _latest(latest: Latest, series: str, *, itself: bool) -> Ask:
-    spec, by, nothing = contract.spec(latest.table), latest.by.question, [None] * len(latest.columns)
+    spec, whose, nothing = contract.spec(latest.table), meaning.whose(latest.by.question), [None] * len(latest.columns)
     early = meaning.span(spec.known_before)
     oldest = meaning.span(latest.max_age) if latest.max_age is not None else meaning.NEVER
     late = [name in spec.late for name in latest.columns]
     decode = msgspec.msgpack.Decoder(list[object]).decode
 
     def ask(view: View, request: Request, asked: int, own: bytes) -> Found:
-        entity = meaning.scalar(request.get(by))
+        entity = whose(request)
         if entity is None:
             return nothing
         found = view.latest(series, entity, asked, asked + early, own if itself else b"")
@@ -142,24 +155,53 @@ def _latest(latest: Latest, series: str, *, itself: bool) -> Ask:
 
 
 def _window(window: Window, series: str, *, itself: bool) -> Ask:
-    by, how, unit = window.by.question, window.how, meaning.unit(window)
-    spans, empty = [meaning.span(over) for over in window.over], meaning.finish(window.how, 1.0, 0, 0)
+    whose, how, unit = meaning.whose(window.by.question), window.aggregate, meaning.unit(window)
+    spans, empty = [meaning.span(over) for over in window.over], aggregate.finish(how, unit, 0, 0)
 
     def ask(view: View, request: Request, asked: int, own: bytes) -> Found:
-        entity = meaning.scalar(request.get(by))
+        entity = whose(request)
         if entity is None:
             return [empty] * len(spans)
         count, total = view.total(series, 0, entity, asked)
         mine = _current(view.chain(series, own), asked) if itself else None
-        known, value = _counted(mine, window, entity, asked) if mine is not None else (0, None)
+        since, value = _counted(mine, window, entity, asked) if mine is not None else (0, None)
         values = []
         for span in spans:
             before, corrected = view.total(series, 0, entity, asked - span), view.total(series, span, entity, asked)
             n, sum_ = count - before[0] + corrected[0], total - before[1] + corrected[1]
-            if value is not None and asked - known <= span:
+            if value is not None and asked - since <= span:
                 n, sum_ = n - 1, sum_ - value
-            values.append(meaning.finish(how, unit, n, sum_))
+            values.append(aggregate.finish(how, unit, n, sum_))
         return values
+
+    return ask
+
+
+def _values(window: Window, series: str, *, itself: bool) -> Ask:
+    whose, how = meaning.whose(window.by.question), window.aggregate
+    spans = [meaning.span(over) for over in window.over]
+
+    def ask(view: View, request: Request, asked: int, own: bytes) -> Found:
+        entity = whose(request)
+        if entity is None:
+            return [how.empty] * len(spans)
+        mine = own if itself else b""
+        return [aggregate.chosen(how, view.values(series, entity, asked - span, asked, mine)) for span in spans]
+
+    return ask
+
+
+def _since(window: Window, series: str, *, itself: bool) -> Ask:
+    whose, gap = meaning.whose(window.by.question), meaning.span(window.gap)
+    spans = [meaning.span(over) for over in window.over]
+
+    def ask(view: View, request: Request, asked: int, own: bytes) -> Found:
+        entity = whose(request)
+        last = view.latest(series, entity, asked, asked, own if itself else b"") if entity is not None else None
+        if last is None or last.event is None:
+            return [None] * len(spans)
+        ago = asked - last.event
+        return [(ago + gap) / 1e6 if ago <= span else None for span in spans]
 
     return ask
 
@@ -170,7 +212,7 @@ def _current(chain: Sequence[Version], asked: int) -> Version | None:
 
 
 def _counted(version: Version, window: Window, entity: str | int, asked: int) -> tuple[int, int | None]:
-    """When a current version was known to a window, and what it counts for an entity: None if nothing."""
-    known = version.settled if window.on_outcome else version.known
-    counts = version.entity == entity and known < asked and isinstance(version.value, int)
-    return known, int(version.value) if counts else None  # type: ignore[arg-type]
+    """Since when a current version counts in a window, and what for an entity: None if nothing."""
+    since = online.counts(window, version)
+    counts = version.entity == entity and since < asked and isinstance(version.value, int)
+    return since, int(version.value) if counts else None  # type: ignore[arg-type]

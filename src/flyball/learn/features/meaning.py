@@ -5,16 +5,18 @@ It is **current** for questions asked after its `_known`, up to and including th
 A **point** is a question's moment, entity and key. Moments are whole microseconds since 1970; NEVER stands for none.
 
 Totals are exact, so order and batching can never matter: true is 1, integers are themselves, and floats are counted in
-whole 2**-40ths (about 1e-12), half to even. NaN and infinities are no values: a window skips them like nulls, in `count` too.
-An empty window has mean null, sum 0 and count 0.
+whole 2**-40ths (about 1e-12), half to even. What does not add up (`aggregate`) takes values as they are, as floats.
+NaN and infinities are no values: a window skips them like nulls, in `count` too.
+An empty window has sum 0, count and n_unique 0, and anything else null. A **gap** shifts the moment from which a row counts.
 
 Refused: expressions that look at more than their own row, columns that are not there, entities that cannot be compared.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import date, datetime, timedelta
+from functools import lru_cache
 from itertools import chain
 
 import polars as pl
@@ -23,10 +25,13 @@ from flyball._kernel import clock
 from flyball._kernel.errors import DataError, DeclarationError
 from flyball.data import contract, rules
 from flyball.data.contract import Contract, Spec
-from flyball.learn.features.declare import Computed, Feature, FeatureSet, Given, Latest, Window
+from flyball.learn.features.declare import Called, Computed, Feature, FeatureSet, Given, Latest, Window
 
 NEVER = 2**63 - 1
 """The moment that does not come: a version that is current still, an outcome that has not settled."""
+
+FOREVER = 2**60
+"""Microseconds that are longer than there are years: a longer span covers no more, and would not fit beside a moment."""
 
 SCALE = 2.0**40
 LIMIT = 2.0**56
@@ -41,8 +46,8 @@ def micros(column: str) -> pl.Expr:
 
 
 def span(duration: timedelta) -> int:
-    """Microseconds of a duration."""
-    return duration // clock.MICROSECOND
+    """Microseconds of a duration, at most FOREVER: all of `timedelta.max` would not fit into 64 bits."""
+    return min(duration // clock.MICROSECOND, FOREVER)
 
 
 def times(spec: Spec) -> tuple[pl.Expr, ...]:
@@ -75,35 +80,87 @@ def scalar(value: object) -> str | int | None:
         case _:
             raise DataError(
                 "value-not-comparable",
-                f"{value!r} is {type(value).__name__}, and no key or entity is.",
+                f"A value that is {type(value).__name__} was given, and no key or entity is.",
                 why="Keys and entities are text, integers, Booleans, dates or times with a zone.",
                 next="Send a value of the column's type.",
             )
 
 
+def entity(columns: tuple[str, ...], dtypes: Mapping[str, pl.DataType]) -> pl.Expr:
+    """Whom a row is about: `comparable`, and one text of several columns; null where one of them is."""
+    if len(columns) == 1:
+        return comparable(columns[0], dtypes[columns[0]])
+    parts = [comparable(name, dtypes[name]).cast(pl.String) for name in columns]
+    # Each with its length before it, so that no two entities are spelt alike.
+    return pl.concat_str([pl.concat_str(part.str.len_chars().cast(pl.String), pl.lit(":"), part) for part in parts])
+
+
+def whose(columns: tuple[str, ...]) -> Callable[[Mapping[str, object]], str | int | None]:
+    """`entity` for one request."""
+    if len(columns) == 1:
+        name = columns[0]
+        return lambda request: scalar(request.get(name))
+
+    def joined(request: Mapping[str, object]) -> str | None:
+        parts = [scalar(request.get(name)) for name in columns]
+        return None if None in parts else "".join(f"{len(str(part))}:{part}" for part in parts)
+
+    return joined
+
+
+@lru_cache(maxsize=1024)
 def dtype(window: Window) -> pl.DataType:
     """The type of a window's row-wise expression."""
     return _schema(window.table, window.value.polars)
 
 
-def value(window: Window) -> pl.Expr:
-    """What a row adds to the total of a window, as an exact integer; null where it does not count."""
-    kind, expression = dtype(window), window.value.polars
+def of_each(rows: pl.DataFrame, /, **made: pl.Expr) -> pl.DataFrame:
+    """What row-wise expressions make of each row, also of one alone as of the same among others.
+
+    Polars divides a column by a literal as it is in one row, and by way of the literal's inverse from two rows on: that differs
+    in the last bit. So one row is computed twice.
+    """
+    whole = pl.concat([rows, rows]) if rows.height == 1 else rows
+    named = [expression.alias(name) for name, expression in made.items()]  # not as keywords: a feature may be named `self`
+    return whole.with_columns(named).select(*made).head(rows.height)
+
+
+def value(window: Window, whole: type[pl.DataType] = pl.Int128) -> pl.Expr:
+    """What a row adds to the total of a window, as an exact integer, or what it is looked at for; null where it does not count.
+
+    Args:
+        whole: the type of integers that need not fit into 64 bits; narrower only where it is known that they do.
+    """
+    kind, expression, how = dtype(window), window.value.polars, window.aggregate.how
+    if how in ("min", "max", "quantile"):
+        return _finite(expression)
+    if how == "n_unique":
+        return _finite(expression) if kind.is_float() else expression.cast(pl.String if _is_text(kind) else pl.Int64)
+    if how == "since" or (how == "count" and not kind.is_float()):
+        return pl.when(expression.is_not_null()).then(pl.lit(1, pl.Int64))
     if kind.is_float():
-        wide = expression.cast(pl.Float64)
-        # Cut off at the limit so that the cast holds; `fitting` refuses what was cut.
-        fixed = (
-            (pl.when(wide.is_finite()).then(wide.clip(-LIMIT, LIMIT)) * SCALE)
-            .round(0, mode="half_to_even")
-            .cast(pl.Int128)
-        )
-    elif window.how == "count":
-        fixed = pl.when(expression.is_not_null()).then(pl.lit(1, pl.Int64))
-    elif kind == pl.Boolean or kind in _SMALL:
-        fixed = expression.cast(pl.Int64)
-    else:
-        fixed = expression.cast(pl.Int128)
-    return fixed
+        return scaled(window).round(0, mode="half_to_even").cast(whole)
+    return expression.cast(pl.Int64 if kind == pl.Boolean or kind in _SMALL else whole)
+
+
+def scaled(window: Window) -> pl.Expr:
+    """What a float adds, before it is rounded to a whole number."""
+    wide = window.value.polars.cast(pl.Float64)
+    # Cut off at the limit so that the cast holds; `fitting` refuses what was cut.
+    return pl.when(wide.is_finite()).then(wide.clip(-LIMIT, LIMIT)) * SCALE
+
+
+def _finite(expression: pl.Expr) -> pl.Expr:
+    """As a float that is a number, of one zero."""
+    wide = expression.cast(pl.Float64)
+    return pl.when(wide.is_finite()).then(wide + 0.0)
+
+
+def counts(window: Window) -> pl.Expr:
+    """The moment from which on a row counts: when it, or its outcome, was known, and a gap after that; NEVER if it does not."""
+    known = pl.col("_settled") if window.on_outcome else pl.col("_known")
+    shift = span(window.gap)
+    return pl.when(known < NEVER - shift).then(known + shift).otherwise(NEVER) if shift else known
 
 
 def fitting(window: Window, values: pl.Series) -> None:
@@ -123,25 +180,6 @@ def fitting(window: Window, values: pl.Series) -> None:
 def unit(window: Window) -> float:
     """What one unit of a window's total is worth."""
     return 1 / SCALE if dtype(window).is_float() else 1.0
-
-
-def finished(window: Window) -> pl.Expr:
-    """The output of a window from `_count` and `_total`; the same operations as `finish`, bit for bit."""
-    total = pl.col("_total").cast(pl.Float64)
-    if window.how == "count":
-        return pl.col("_count")
-    if window.how == "sum":
-        return total * unit(window)
-    return pl.when(pl.col("_count") > 0).then(total / pl.col("_count").cast(pl.Float64) * unit(window))
-
-
-def finish(how: str, worth: float, count: int, total: int) -> float | int | None:
-    """`finished` for one point."""
-    if how == "count":
-        return count
-    if how == "sum":
-        return float(total) * worth
-    return float(total) / float(count) * worth if count else None
 
 
 def twice(batch: int) -> DataError:
@@ -200,6 +238,8 @@ def _problems(feature: Feature, question: type[Contract]) -> Iterator[Problem]:
             yield from _missing(sorted(feature.expression.columns), asks)
             if not rules.row_wise(feature.expression.polars):
                 yield "expression-not-row-wise", f"is computed by {feature.expression}.", _ROW_WISE
+        case Called():
+            yield from _missing(feature.reads, asks)
         case Latest():
             looks = contract.spec(feature.table)
             yield from _missing(feature.columns, looks)
@@ -227,6 +267,12 @@ def _problems(feature: Feature, question: type[Contract]) -> Iterator[Problem]:
 def _window(window: Window) -> Iterator[Problem]:
     if not window.over or min(window.over) <= timedelta(0):
         yield "span-not-positive", f"covers {window.over}.", "A window covers a span of time before the question."
+    if window.gap < timedelta(0):
+        yield (
+            "span-not-positive",
+            f"has gap={window.gap}.",
+            "A window that ends after the question would see the future.",
+        )
     if not rules.row_wise(window.value.polars):
         yield "expression-not-row-wise", f"adds up {window.value}.", _ROW_WISE
     try:
@@ -234,22 +280,29 @@ def _window(window: Window) -> Iterator[Problem]:
     except pl.exceptions.PolarsError as problem:
         yield "expression-does-not-fit", f"cannot be computed from {window.table.__name__}.", str(problem)
     else:
-        if window.how != "count" and not (kind.is_integer() or kind.is_float() or kind == pl.Boolean):
-            yield "feature-of-unusable-type", f"adds up {kind}.", "Only numbers and Booleans have a sum and a mean."
-        if kind in (pl.Int128, pl.UInt128):
-            yield "feature-of-unusable-type", f"adds up {kind}.", "Totals are kept within 128 bits."
+        how = window.aggregate.how
+        number = kind.is_integer() or kind.is_float() or kind == pl.Boolean
+        if how == "n_unique":
+            if not (_is_comparable(kind) or kind.is_float()):
+                yield "feature-of-unusable-type", f"tells apart {kind}.", "Such values cannot be compared exactly."
+        elif how not in ("count", "since") and not number:
+            yield "feature-of-unusable-type", f"takes the {how} of {kind}.", "Only numbers and Booleans have one."
+        if kind in (pl.Int128, pl.UInt128) or (kind == pl.UInt64 and how == "n_unique"):
+            yield "feature-of-unusable-type", f"takes the {how} of {kind}.", "Totals are kept within 128 bits."
 
 
 def _entity(feature: Latest | Window, asks: Spec, looks: Spec) -> Iterator[Problem]:
-    by, names = feature.by, f"{asks.name}.{feature.by.question} and {looks.name}.{feature.by.table}"
-    yield from chain(_missing([by.question], asks), _missing([by.table], looks))
-    if by.table in looks.late or by.question in asks.late:
-        yield "leaks-outcome", f"is looked up by {names}.", "Whose row it is must be known when the row is known."
-        return
-    left, right = asks.column(by.question).dtype, looks.column(by.table).dtype
-    alike = left == right or (_is_text(left) and _is_text(right)) or (left.is_integer() and right.is_integer())
-    if not (alike and _is_comparable(left) and _is_comparable(right)):
-        yield "not-comparable", f"is looked up by {names}.", f"{left} and {right} cannot be compared exactly."
+    by = feature.by
+    yield from chain(_missing(by.question, asks), _missing(by.table, looks))
+    for ours, theirs in zip(by.question, by.table, strict=True):
+        names = f"{asks.name}.{ours} and {looks.name}.{theirs}"
+        if theirs in looks.late or ours in asks.late:
+            yield "leaks-outcome", f"is looked up by {names}.", "Whose row it is must be known when the row is known."
+            return
+        left, right = asks.column(ours).dtype, looks.column(theirs).dtype
+        alike = left == right or (_is_text(left) and _is_text(right)) or (left.is_integer() and right.is_integer())
+        if not (alike and _is_comparable(left) and _is_comparable(right)):
+            yield "not-comparable", f"is looked up by {names}.", f"{left} and {right} cannot be compared exactly."
     for column in looks.columns:
         if column.key and not _is_comparable(column.dtype):
             yield "not-comparable", f"looks at {looks.name}.", f"Its key {column.name!r} is {column.dtype}."

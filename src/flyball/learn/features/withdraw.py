@@ -13,9 +13,10 @@ from operator import attrgetter
 import polars as pl
 
 from flyball.data import contract
-from flyball.learn.features import meaning, online
-from flyball.learn.features.declare import FeatureSet, Latest, Window
-from flyball.learn.features.online import Change, EntityValue, Moves, Online, Step, Version, View
+from flyball.learn.features import batches, meaning, online
+from flyball.learn.features.batches import Moves
+from flyball.learn.features.declare import FeatureSet, Latest, Looked, Window
+from flyball.learn.features.online import Change, EntityValue, Online, Step, Version, View
 
 _key = attrgetter("key")
 _FIRST = -(2**63)
@@ -39,10 +40,10 @@ def without(
         keys: the key columns of all rows that are not in it any more.
 
     Raises:
-        DataError: as `online.update`.
+        DataError: as `batches.update`.
     """
     spec = contract.spec(table)
-    sets = [f for each in features for f in each.features if isinstance(f, Latest | Window) and f.table is table]
+    sets = [f for each in features for f in each.features if isinstance(f, Looked) and f.table is table]
     wanted = {online.name(f): f for f in sets}
     if not wanted or keys.is_empty():
         return []
@@ -62,12 +63,12 @@ def without(
 def _without(feature: Latest | Window, position: int, keys: Iterable[bytes], rows: pl.DataFrame, view: View) -> Change:
     """What it takes for one series, of which `rows` are all that is left of these keys."""
     series = online.name(feature)
-    left = {key: list(own) for key, own in groupby(sorted(online.versions(feature, rows), key=_key), _key)}
+    left = {key: list(own) for key, own in groupby(sorted(batches.versions(feature, rows), key=_key), _key)}
     stored: list[Version] = []
     gone: list[tuple[bytes, int, int]] = []
-    moves = Moves(feature) if isinstance(feature, Window) else None
+    moves = Moves(feature) if isinstance(feature, Window) and feature.aggregate.adds else None
     for key in keys:
-        old, new = view.chain(series, key), online.chained(left[key]) if key in left else []
+        old, new = view.chain(series, key), batches.chained(left[key]) if key in left else []
         there = {(v.known, v.batch) for v in new}
         gone += [(key, v.known, v.batch) for v in old if (v.known, v.batch) not in there]
         stored += [v for v in new if v not in old]
@@ -83,9 +84,10 @@ def _mended(moves: Moves, series: str, view: View) -> tuple[list[Step], list[tup
     """The steps that this changes, and those that nothing moves at any more: of each entity that was counted."""
     steps: list[Step] = []
     spent: list[tuple[int, EntityValue, int]] = []
-    for span, entity in product((0, *moves.spans), {entity for _, entity in moves.moves}):
-        moved = moves.moves.get((span, entity), {})
-        there = {at: (n, total) for at, n, total in view.tail(series, span, entity, _FIRST)}
+    all_ = dict.fromkeys(product((0, *moves.spans), {entity for _, entity in moves.moves}), _FIRST)
+    tails = view.tails(series, all_)
+    for span, entity in all_:
+        moved, there = moves.moves.get((span, entity), {}), tails.get((span, entity), {})
         before = last = (0, 0)
         count = total = 0
         for at in sorted({*there, *moved}):

@@ -1,0 +1,231 @@
+"""How a batch of a table changes the series that are kept of it: which versions come, and which steps move.
+
+Each batch is applied once, whatever was interrupted before: a series has its position, and moves on from it in the same
+transaction as its content. Batches may be a row or all of history; both are this one code, so that what is filled at once
+and what arrived row by row is the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from itertools import groupby, pairwise
+from operator import attrgetter
+
+import msgspec
+import polars as pl
+
+from flyball.data import contract
+from flyball.learn.features import aggregate, meaning, online
+from flyball.learn.features.declare import FeatureSet, Latest, Looked, Window
+from flyball.learn.features.meaning import NEVER
+from flyball.learn.features.online import NOTHING, Change, EntityValue, Of, Online, Step, Version, View
+
+_key = attrgetter("key")
+_PACKED = "_packed"
+
+
+def update(store: Online, features: FeatureSet, tables: Mapping[str, pl.LazyFrame]) -> None:
+    """Bring every series of `features` up to its table: each batch is applied once, whatever was interrupted before.
+
+    Args:
+        store: what is brought up to date; a series that it does not have is filled from the whole table.
+        features: checked by `meaning.check`.
+        tables: contract name -> observation frame, all batches that are to be seen.
+
+    Raises:
+        DataError: `two-versions-at-once`, `number-too-large`.
+        StateError: `online-moved-on`, when another process does the same; what it has done is whole.
+    """
+    for table in features.tables():
+        spec = contract.spec(table)
+        wanted = {online.name(f): f for f in features.features if isinstance(f, Looked) and f.table is table}
+        positions = {series: store.position(series) for series in wanted}
+        lowest = min(NOTHING if p is None else p for p in positions.values())
+        rows = tables[spec.name].filter(pl.col("_batch") > lowest).select(meaning.columns(spec)).collect()
+        rows = keyed(spec, rows)
+        behind: dict[int | None, list[Latest | Window]] = {}
+        for series, feature in wanted.items():
+            behind.setdefault(positions[series], []).append(feature)
+        for since, alike in behind.items():
+            fresh = rows if since is None or since == lowest else rows.filter(pl.col("_batch") > since)
+            if since is not None and not fresh.height:
+                continue
+            # A new series may be large: one at a time. What a batch adds to all others is one transaction.
+            for together in [[f] for f in alike] if since is None else [alike]:
+                with store.view() as view:
+                    decided = [change(f, NOTHING if since is None else since, fresh, view) for f in together]
+                store.commit(decided)
+
+
+def refill(
+    store: Online,
+    features: Iterable[FeatureSet],
+    table: type[contract.Contract],
+    rows: pl.LazyFrame,
+    upto: int = NOTHING,
+) -> int:
+    """Fill every series of a table anew, from the rows that it has now; returns how many series that were.
+
+    Args:
+        features: the sets whose series are meant, and no others: a series that two of them share is filled once.
+        rows: the observation frame, all batches.
+        upto: the version that the rows are, where its last batches may have none.
+
+    Raises:
+        DataError: as `update`.
+    """
+    wanted = {
+        online.name(f): f for each in features for f in each.features if isinstance(f, Looked) and f.table is table
+    }
+    if not wanted:
+        return 0
+    spec = contract.spec(table)
+    held = {series: store.position(series) for series in wanted}
+    found = keyed(spec, rows.select(meaning.columns(spec)).collect())
+    with store.view() as view:
+        changes = [change(feature, NOTHING, found, view) for feature in wanted.values()]
+    # The last batches may have lost all their rows, and none of them may be applied again.
+    store.refill([replace(c, position=max(c.position, held[c.series] or NOTHING, upto)) for c in changes])
+    return len(changes)
+
+
+def change(feature: Latest | Window, since: int, rows: pl.DataFrame, view: View) -> Change:
+    """What the rows of later batches do to the series of a feature that holds batches up to `since`."""
+    series = online.name(feature)
+    fresh = sorted(versions(feature, rows), key=_key)
+    known = view if since > NOTHING else None
+    keys = list(dict.fromkeys(v.key for v in fresh))
+    olds = known.chains(series, keys) if known else {}
+    alone = not olds and len(keys) == len(fresh)  # no key was there before, or comes twice: nothing is corrected
+    stored = fresh if alone else list[Version]()
+    moves = Moves(feature) if isinstance(feature, Window) and feature.aggregate.adds else None
+    if alone and moves is not None:
+        for version in fresh:
+            moves.count(version, 1)
+    for key, added in () if alone else groupby(fresh, _key):
+        old = olds.get(key, ())
+        new = chained([*old, *added])
+        gone, come = ([v for v in old if v not in new], [v for v in new if v not in old]) if old else ((), new)
+        stored += come
+        if moves is not None:
+            for version in gone:
+                moves.count(version, -1)
+            for version in come:
+                moves.count(version, 1)
+    position = int(rows.select(pl.max("_batch")).item()) if rows.height else since
+    return Change(series, since, position, stored, tuple(moves.steps(series, known)) if moves is not None else ())
+
+
+def versions(feature: Latest | Window, rows: pl.DataFrame) -> Iterator[Version]:
+    """Rows as versions that are current still."""
+    spec = contract.spec(feature.table)
+    if isinstance(feature, Window):
+        kept = [meaning.value(feature), meaning.counts(feature)]
+    else:
+        kept = [pl.col(n) for n in feature.columns]
+    about = [
+        *(pl.col(n) for n in ("_known", "_batch", "_settled", "_event")),
+        meaning.entity(feature.by.table, rows.schema),
+        *kept,
+    ]
+    timed = rows.with_columns(*meaning.times(spec))
+    keys = keyed(spec, rows)[_PACKED].to_list()
+    found = meaning.of_each(timed, **{f"_{n}": each for n, each in enumerate(about)})
+    if isinstance(feature, Window):
+        meaning.fitting(feature, found["_5"])
+        yield from _counted(feature, keys, found)
+        return
+    pack = msgspec.msgpack.Encoder().encode
+    for key, (known, batch, settled, event, entity, *values) in zip(keys, found.iter_rows(), strict=True):
+        yield Version(key, known, batch, NEVER, entity, event, settled, pack(values))
+
+
+def keyed(spec: contract.Spec, rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows with their packed keys, which are the same for all series of a table."""
+    if _PACKED in rows.columns:
+        return rows
+    keys = rows.select(meaning.comparable(k, rows.schema[k]) for k in spec.key)
+    return rows.with_columns(pl.Series(_PACKED, map(online.packed, keys.iter_rows()), dtype=pl.Binary))
+
+
+def _counted(window: Window, keys: Iterable[bytes], found: pl.DataFrame) -> Iterator[Version]:
+    how, adds = window.aggregate, window.aggregate.adds
+    for key, (known, batch, settled, _, entity, value, at) in zip(keys, found.iter_rows(), strict=True):
+        event = None
+        if value is None or at == NEVER:
+            value = None
+        elif adds:
+            value = aggregate.packed(how, value, at)
+        else:
+            event, value = at, value.encode() if isinstance(value, str) else value
+        yield Version(key, known, batch, NEVER, entity, event, settled, value)
+
+
+def chained(versions: list[Version]) -> list[Version]:
+    """Versions of one key in order, each until the next was known."""
+    if len(versions) == 1:
+        return versions
+    versions.sort(key=lambda v: (v.known, v.batch))
+    ends = [v.known for v in versions[1:]] + [NEVER]
+    for one, next_ in pairwise(versions):
+        if (one.known, one.batch) == (next_.known, next_.batch):
+            raise meaning.twice(one.batch)
+    return [v if v.until == end else v._replace(until=end) for v, end in zip(versions, ends, strict=True)]
+
+
+class Moves:
+    """What versions change in the steps of a window.
+
+    Attributes:
+        spans: of the window, microseconds.
+        moves: (span, entity) -> moment -> count and total.
+    """
+
+    def __init__(self, window: Window) -> None:
+        self._on_outcome, self._gap = window.on_outcome, meaning.span(window.gap)
+        self.spans = [meaning.span(over) for over in window.over]
+        self.moves: dict[Of, dict[int, tuple[int, int]]] = {}
+
+    def count(self, version: Version, sign: int) -> None:
+        """Count a version in the moments from which on it counts; or with -1 take it out of them."""
+        known = version.settled if self._on_outcome else version.known
+        known = known + self._gap if known < NEVER - self._gap else NEVER
+        value, entity = version.value, version.entity
+        if entity is None or known == NEVER or not isinstance(value, int):
+            return
+        self._add(0, entity, known, sign, value)
+        enter = max(known, version.known)
+        if enter == known and version.until == NEVER:
+            return
+        for span in self.spans:
+            leave = min(known + span, version.until)
+            self._add(span, entity, known, -sign, value)
+            self._add(span, entity, known + span, sign, value)
+            if enter < leave:
+                self._add(span, entity, enter, sign, value)
+                self._add(span, entity, leave, -sign, value)
+
+    def _add(self, span: int, entity: EntityValue, at: int, count: int, value: int) -> None:
+        moved = self.moves.setdefault((span, entity), {})
+        before = moved.get(at, (0, 0))
+        moved[at] = (before[0] + count, before[1] + count * value)
+
+    def steps(self, series: str, view: View | None) -> Iterator[Step]:
+        """The steps that this makes or mends: of each entity those from the first moment on."""
+        moments = {of: [at for at, move in moved.items() if move != (0, 0)] for of, moved in self.moves.items()}
+        firsts = {of: min(found) for of, found in moments.items() if found}
+        tails = view.tails(series, firsts) if view else {}
+        for of, first in firsts.items():
+            moved, there = self.moves[of], tails.get(of, {})
+            if len(moved) == 1 and (not there or (len(there) == 1 and first not in there and min(there) < first)):
+                n, total = next(iter(there.values()), (0, 0))  # one move, after all that was there
+                yield Step(*of, first, n + moved[first][0], total + moved[first][1])
+                continue
+            before, count, total = (0, 0), 0, 0
+            for at in sorted({*there, *moments[of]}):
+                before = there.get(at, before)
+                if at >= first:
+                    move = moved.get(at, (0, 0))
+                    count, total = count + move[0], total + move[1]
+                    yield Step(*of, at, before[0] + count, before[1] + total)
