@@ -40,11 +40,16 @@ def edit(file: Path, old: str, new: str) -> None:
     file.write_text(text.replace(old, new))
 
 
-def opened(project: Path, home: Path | None = None) -> Session:
-    """The project as it stands on disk now, also when another one of its name was imported before."""
+def forget(project: Path) -> None:
+    """Import nothing of a project as it was before."""
     for name in [n for n in sys.modules if n == project.name or n.startswith(f"{project.name}.")]:
         del sys.modules[name]
     sys.path[:] = [path for path in sys.path if path != str(project.parent)]
+
+
+def opened(project: Path, home: Path | None = None) -> Session:
+    """The project as it stands on disk now, also when another one of its name was imported before."""
+    forget(project)
     loaded = runtime.load(str(project))
     return runtime.open(loaded.app, Placement(root=loaded.root, home=home))
 
