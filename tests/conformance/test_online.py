@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from flyball._kernel.errors import AdapterError, RetryableError, StateError
-from flyball.adapters.embedded.online import SqlOnline
+from flyball.adapters.embedded.online import FORMAT, SqlOnline
 from flyball.adapters.memory.online import MemoryOnline
 from flyball.checks.online import SERIES, OnlineSuite, change, version
 from flyball.learn.features.online import Online, Step
@@ -140,7 +140,7 @@ def test_formats_are_told_apart(store: SqlOnline, place: Path) -> None:
     """A later one is refused, and kept; an earlier one is emptied, since all of it is derived."""
     store.commit([change([version(b"k", 1)])])
     store.close()
-    for format_ in (2, 0):
+    for format_ in (FORMAT + 1, 0):
         connection = sqlite3.connect(place)
         connection.execute(f"PRAGMA user_version = {format_}")
         connection.close()

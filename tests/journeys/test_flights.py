@@ -69,11 +69,13 @@ def learned(session: Session, change: pl.Expr | None = None) -> Examples:
 
 def test_every_row_is_counted_once(session: Session, evaluated: evaluate.Evaluated) -> None:
     found = {table.table: table for table in status.status(session).tables}
-    flight, weather = found["Flight"], found["Weather"]
+    flight, weather, plane = found["Flight"], found["Weather"], found["Plane"]
     assert (flight.read, flight.accepted, flight.quarantined, flight.duplicates) == (336_776, 336_775, 1, 0)
     assert (weather.read, weather.accepted, weather.quarantined, weather.duplicates) == (26_115, 26_114, 1, 0)
+    assert (plane.read, plane.accepted, plane.quarantined, plane.duplicates) == (3_322, 3_252, 70, 0)
     assert any("scheduled" in rule for rule in flight.by_rule)
     assert any("wind_speed" in rule for rule in weather.by_rule)
+    assert any("built" in rule for rule in plane.by_rule)
 
 
 def test_void_flights_are_counted_and_never_learned(built: Examples) -> None:
@@ -112,7 +114,6 @@ def test_a_flight_never_sees_itself_nor_what_landed_after_it_was_asked(session: 
     batches = snapshot.present(session, flights.lateness)
     rows = snapshot.read(session, flights.lateness, batches)["Flight"].select("flight_id", "origin", "settled", "late")
     landed = rows.filter(pl.col("settled").is_not_null() & pl.col("late").is_not_null()).collect()
-    (name,) = [n for n in built.features if n.startswith("airport_late")]
     for row in built.frame.gather_every(9_001).iter_rows(named=True):
         asked = row["_asked"]
         seen = landed.filter(
@@ -121,9 +122,32 @@ def test_a_flight_never_sees_itself_nor_what_landed_after_it_was_asked(session: 
             & (pl.col("settled") < asked)
             & (pl.col("flight_id") != row["_request.flight_id"])
         )
-        assert row[name] == (pytest.approx(seen["late"].mean()) if seen.height else None)
+        assert row["airport_late_3h"] == (pytest.approx(seen["late"].mean()) if seen.height else None)
         assert row["_settled"] > asked
         assert asked == row["_request.scheduled"] - LEAD
+
+
+def test_what_a_flight_sees_of_its_plane(session: Session, built: Examples) -> None:
+    """By hand: its age, the last landing that was known, and the last departure before it in the timetable."""
+    tables = snapshot.read(session, flights.lateness, snapshot.present(session, flights.lateness))
+    known = dict(tables["Plane"].select("tailnum", "built").collect().iter_rows())
+    rows = tables["Flight"].select("flight_id", "tailnum", "scheduled", "settled", "late").collect()
+    whose = dict(rows.select("flight_id", "tailnum").iter_rows())
+    ages, turned = 0, 0
+    for row in built.frame.gather_every(4_001).iter_rows(named=True):
+        asked, leaves, tail = row["_asked"], row["_request.scheduled"], whose[row["_request.flight_id"]]
+        others = rows.filter((pl.col("tailnum") == tail) & (pl.col("flight_id") != row["_request.flight_id"]))
+        made = known.get(tail)
+        assert row["age"] == ((asked - made).total_seconds() if made else None)
+        settled = others.filter(pl.col("late").is_not_null() & (pl.col("settled") < asked))["settled"].max()
+        recent = isinstance(settled, datetime) and asked - settled <= timedelta(days=7)
+        assert row["landed"] == ((asked - settled).total_seconds() if recent else None)
+        before = others.filter(pl.col("scheduled") < leaves)["scheduled"].max()
+        today = isinstance(before, datetime) and leaves - before <= timedelta(days=1)
+        gap = timedelta(days=30) - LEAD  # counted from when the timetable was known
+        assert row["turnaround"] == ((leaves - before + gap).total_seconds() if today else None)
+        ages, turned = ages + (made is not None), turned + today
+    assert min(ages, turned) > 20
 
 
 @pytest.mark.parametrize(

@@ -145,3 +145,13 @@ def test_the_impossible_wind_is_passed_on(weather: pl.DataFrame) -> None:
     assert storm.select("origin", "observed", "wind_speed").rows() == [
         ("EWR", datetime(2013, 2, 12, 9, tzinfo=UTC), "1048.36058")
     ]
+
+
+def test_every_plane_is_there_once_and_seventy_have_no_year() -> None:
+    planes = preparation.planes(text((data() / "planes.csv").read_bytes()).lazy()).collect()
+    assert planes.height == planes["tailnum"].n_unique() == 3_322
+    assert planes["built"].null_count() == 70
+    assert (planes["built"].min(), planes["built"].max()) == (
+        datetime(1956, 1, 1, tzinfo=UTC),
+        datetime(2013, 1, 1, tzinfo=UTC),
+    )

@@ -320,14 +320,17 @@ def expected(
 ) -> list[Any]:
     """What `latest` and `window` features are for one question, by the oracle."""
     found: list[Any] = []
+    moment, current = asked["_asked"], dict[type[Contract], list[Row]]()
+    for table in wanted.tables():
+        spec = contract.spec(table)
+        current[table] = point_in_time.as_of(rows[spec.name], spec.key, sorted(spec.late), moment)
     for f in wanted.features:
         if not isinstance(f, Latest | Window):
             continue
-        spec, moment = contract.spec(f.table), asked["_asked"]
+        spec = contract.spec(f.table)
         entity = [asked[n] for n in f.by.question]
         own = [asked[k] for k in spec.key] if f.table is question else None
-        current = point_in_time.as_of(rows[spec.name], spec.key, sorted(spec.late), moment)
-        theirs = [r for r in current if None not in entity and entity == [r[n] for n in f.by.table]]
+        theirs = [r for r in current[f.table] if None not in entity and entity == [r[n] for n in f.by.table]]
         seen = [r for r in theirs if [r[k] for k in spec.key] != own]
         if isinstance(f, Latest):
             best = point_in_time.latest(seen, spec.key, spec.event_time, moment, f.max_age)
@@ -338,7 +341,7 @@ def expected(
 
 
 def _window(f: Window, over: timedelta, seen: Sequence[Row], moment: datetime) -> Any:
-    known, how = "_outcome_known" if f.on_outcome else "_known", f.aggregate
+    known, how = "_outcome_first" if f.on_outcome else "_known_first", f.aggregate
     span = (moment - f.gap - over, moment - f.gap)
     if how.how == "since":
         return point_in_time.since(seen, known, span, moment, VALUES[f.name])

@@ -15,13 +15,23 @@ Row = Mapping[str, Any]
 
 
 def as_of(rows: Sequence[Row], key: Sequence[str], late: Sequence[str], asked: datetime) -> list[Row]:
-    """Of each key the last version known before the question; its outcomes hidden unless they had settled by then."""
+    """Of each key the last version known before the question; its outcomes hidden unless they had settled by then.
+
+    Each with when a version of its key was first known, and when an outcome of one was: `_known_first`, `_outcome_first`.
+    """
     last: dict[tuple[Any, ...], Row] = {}
     for row in sorted(rows, key=lambda r: (r["_known"], r["_batch"])):
         if row["_known"] < asked:
-            last[tuple(row[k] for k in key)] = row
+            of = tuple(row[k] for k in key)
+            before = last.get(of, row)
+            outcomes = [
+                r.get(n) for r, n in ((before, "_outcome_first"), (row, "_outcome_known")) if r.get(n) is not None
+            ]
+            first = before.get("_known_first", row["_known"])
+            last[of] = {**row, "_known_first": first, "_outcome_first": min(outcomes, default=None)}
     settled = {k: r for k, r in last.items() if r.get("_outcome_known") is not None and r["_outcome_known"] < asked}
-    return [r if k in settled else {**r, **dict.fromkeys(late), "_outcome_known": None} for k, r in last.items()]
+    hidden = {**dict.fromkeys(late), "_outcome_known": None, "_outcome_first": None}
+    return [r if k in settled else {**r, **hidden} for k, r in last.items()]
 
 
 def latest(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -45,7 +44,7 @@ def spelt(rows: list[Any]) -> list[str]:
     return [repr([v.astimezone(UTC) if isinstance(v, datetime) else v for v in row]) for row in rows]
 
 
-@profile(80)
+@profile(64)
 @example(histories.moved_back, 0)
 @example(histories.tied, 0)
 @example(histories.tied, 1)
@@ -70,7 +69,7 @@ def predicting(features: FeatureSet, outcome: Any, column: Any, lead: int) -> Mo
 LATENESS, COST = predicting(ABOUT_TRIPS, Trip.late, Trip.leaves, 2), predicting(ABOUT_JOBS, Job.cost, Job.due, 0)
 
 
-@profile(50)
+@profile(30)
 @given(histories.histories, st.integers(2, 30), st.integers(0, 3))
 def test_examples_are_the_oracle(history: History, cutoff: int, seed: int) -> None:
     """Each question of the past once, as its request was; with what came of it."""
@@ -103,25 +102,23 @@ def memory() -> Iterator[Online]:
     yield MemoryOnline()
 
 
-@pytest.mark.parametrize(("open_", "examples"), [(memory, 80), (sql, 30)])
-def test_online_is_the_oracle(open_: Callable[[], Any], examples: int) -> None:
-    """However the batches are grouped into updates, and in whatever order the rows of a batch lie."""
-
-    @profile(examples)
-    @example(histories.moved_back, {1}, 0)
-    @example(histories.tied, set(), 0)
-    @example(histories.tied, set(), 1)
-    @given(histories.histories, st.sets(st.integers(1, 12)), st.integers(0, 3))
-    def agree(history: History, stops: set[int], seed: int) -> None:
-        history = history.shuffled(seed)
-        for features, question, asked in cases(history):
+@profile(64)
+@example(histories.moved_back, {1}, 0)
+@example(histories.tied, set(), 0)
+@example(histories.tied, set(), 1)
+@given(histories.histories, st.sets(st.integers(1, 12)), st.integers(0, 3))
+def test_online_is_the_oracle(history: History, stops: set[int], seed: int) -> None:
+    """However the batches are grouped into updates, and in whatever order the rows of a batch lie; every third time in SQL too,
+    which differs from memory in how it keeps, and not in what is kept.
+    """
+    history = history.shuffled(seed)
+    for features, question, asked in cases(history):
+        expected = spelt([histories.expected(features, question, a, history.rows) for a in asked])
+        for open_ in (memory, sql) if seed == 0 else (memory,):
             with open_() as store:
                 for stop in [*sorted(stops), None]:
                     batches.update(store, features, history.tables(upto=stop))
                 lookup = Lookup(features, question, store)
                 found = [lookup({k: v for k, v in a.items() if k != "_asked"}, a["_asked"]) for a in asked]
             places = [lookup.names.index(n) for n in looked_up(features, question)]
-            expected = [histories.expected(features, question, a, history.rows) for a in asked]
-            assert spelt([[row[n] for n in places] for row in found]) == spelt(expected)
-
-    agree()
+            assert spelt([[row[n] for n in places] for row in found]) == expected

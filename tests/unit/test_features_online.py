@@ -144,6 +144,15 @@ def test_what_is_wrong_by_a_correction_enters_and_leaves() -> None:
     made = batches.change(feature, online.NOTHING, frame(Job, rows), store)
     assert {step.span for step in made.steps} == {0, 5, 90}
     wrong = [(step.at, step.n, step.total) for step in made.steps if step.span == 5]
-    assert wrong == [(micros(at(9)), -1, -2 * 2**40), (micros(at(7 + 5)), 0, 0)]
+    unit = 2**40
+    assert wrong == [
+        (micros(at(7)), -1, -3 * unit),  # both count from then on for ever, and the second is not known yet
+        (micros(at(9)), -1, -2 * unit),
+        (micros(at(7 + 5)), 0, 0),
+    ]
     plain = batches.change(feature, online.NOTHING, frame(Job, rows[1:]), store)
     assert {step.span for step in plain.steps} == {0}
+    same = [job("a", 10, 1, size=2.0), job("a", 10, 2, size=2.0, _known=at(9))]
+    settled = batches.change(feature, online.NOTHING, frame(Job, same), store)
+    assert len(settled.versions) == 2, "what comes later may need either"
+    assert [(step.span, step.n) for step in settled.steps] == [(0, 1)], "what says the same again corrects nothing"

@@ -292,3 +292,10 @@ def test_an_observation_that_contradicts_itself_has_no_time(cells: dict[str, str
 
 def test_an_impossible_wind_passes_for_the_contract_to_refuse() -> None:
     assert observation(wind_speed="1048.36058")["wind_speed"] == "1048.36058"
+
+
+@pytest.mark.parametrize(("year", "built"), [("1999", utc(1, 1, 0, year=1999)), (None, None), ("0", None)])
+def test_a_plane_is_as_old_as_its_year(year: str | None, built: datetime | None) -> None:
+    """One without a year, or of a year that never was, has no time: the contract refuses it."""
+    found = preparation.planes(raw({"tailnum": "N14228", "year": year, "speed": None})).collect()
+    assert found.rows(named=True) == [{"_line": 1, "tailnum": "N14228", "built": built}]

@@ -75,7 +75,7 @@ class ViewSuite:
         known = [version(b"key", 10), version(b"key", 20)._replace(entity=None, event=None, value=None)]
         steps = [Step(0, "\u00e4", 10, 1, 7), Step(5, 12, 10, 1, WIDE)]
         online.commit([change(known, steps, since=1)])
-        one, other = len(b"key") + 3 * 8 + len("x") + 8 + 8 + len(b"10"), len(b"key") + 4 * 8
+        one, other = len(b"key") + 4 * 8 + len("x") + 8 + 8 + len(b"10"), len(b"key") + 5 * 8
         assert dict(online.sizes()) == {SERIES: one + other + (8 + 2 + 24) + (32 + len(str(WIDE))), OTHER: 0}
         online.keep({OTHER})
         assert dict(online.sizes()) == {OTHER: 0}
@@ -133,13 +133,14 @@ class ViewSuite:
     def test_values_are_of_a_span_and_current(self, online: Online) -> None:
         """From the first moment on, up to before the question; known, not ended, and not of the question's own key."""
         rows = [
-            version(b"a", 1, event=10)._replace(value=1.5),
-            version(b"b", 1, event=20)._replace(value=7),
-            version(b"c", 1, event=30)._replace(value=b"text"),
-            version(b"d", 25, event=15)._replace(value=4),
-            version(b"e", 1, until=24, event=15)._replace(value=5),
-            version(b"f", 1, event=15)._replace(value=6, entity="y"),
-            version(b"g", 1, event=None)._replace(value=8),
+            version(b"a", 1, event=10)._replace(settled=0, value=1.5),
+            version(b"b", 1, event=20)._replace(settled=0, value=7),
+            version(b"c", 1, event=30)._replace(settled=0, value=b"text"),
+            version(b"d", 25, event=15)._replace(settled=0, value=4),
+            version(b"e", 1, until=24, event=15)._replace(settled=0, value=5),
+            version(b"f", 1, event=15)._replace(settled=0, value=6, entity="y"),
+            version(b"h", 1, event=15)._replace(settled=90, value=9),
+            version(b"g", 1, event=None)._replace(settled=0, value=8),
         ]
         online.commit([change(rows)])
         with online.view() as view:

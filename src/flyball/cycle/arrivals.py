@@ -183,10 +183,21 @@ def _look_at_many(session: Session, source: Source, found: list[Pending], hidden
         hidden.append(Failure(source, "", problem))
         return
     if files:
-        recipe, about = causes.recipe(source), f"{session.app.name}//{source.name}|"
-        keys = {f"{about}{file.name}|{file.digest}|{recipe}": file for file in files}
-        done = _rows_of(session, INGESTED.name, about, keys)
-        found += [Pending(source, file, recipe, "new") for key, file in keys.items() if key not in done]
+        recipe, done = causes.recipe(source), already(session, source, files)
+        found += [Pending(source, file, recipe, "new") for file in files if file not in done]
+
+
+def already(session: Session, source: Source, files: Collection[File]) -> frozenset[File]:
+    """Those of the files that are ingested with this content, by whatever recipe.
+
+    Of many small files that is all that is asked: one that was taken in, and is sent again, says nothing new, though its
+    preparation changed meanwhile; as a correction it would put what it says over what came after it.
+    """
+    about = f"{session.app.name}//{source.name}|"
+    told = {f"{about}{file.name}|{file.digest}": file for file in files}
+    prefixes = [about] if len(told) > _FEW else [f"{each}|" for each in told]
+    keys = (key.rpartition("|")[0] for prefix in prefixes for key, _ in session.facts.scan(INGESTED.name, prefix))
+    return frozenset(told[key] for key in keys if key in told)
 
 
 def _rows_of(session: Session, projection: str, about: str, keys: Collection[str]) -> dict[str, bytes]:
@@ -195,12 +206,6 @@ def _rows_of(session: Session, projection: str, about: str, keys: Collection[str
         return {key: row for key, row in session.facts.scan(projection, about) if key in keys}
     found = ((key, session.facts.get(projection, key)) for key in keys)
     return {key: row for key, row in found if row is not None}
-
-
-def is_ingested(session: Session, source: Source, file: File) -> bool:
-    """Whether a file is ingested with this content, by whatever recipe."""
-    prefix = f"{session.app.name}//{source.name}|{file.name}|{file.digest}|"
-    return next(iter(session.facts.scan(INGESTED.name, prefix)), None) is not None
 
 
 def last_known(session: Session, table: str) -> int:

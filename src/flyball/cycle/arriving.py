@@ -7,21 +7,18 @@ is found, a process died over what waits, and the worker, whose death harms nobo
 
 from __future__ import annotations
 
-from flyball._kernel.errors import AdapterError, DataError, RetryableError
+from flyball._kernel.errors import RetryableError
 from flyball.cycle import apply, pushed, received
+from flyball.cycle.pushed import MARK, Waiting
 from flyball.cycle.session import TAKEN, Session, Tell, held
-from flyball.data.source import File
-
-MARK = "receiving"
-"""A file in the home, for as long as a pass takes in what was pushed."""
 
 
 class Arriving:
     """What the passes of one loop have seen of the inbox. It may be forgotten: then all that waits is news."""
 
     def __init__(self) -> None:
-        self._seen: frozenset[tuple[str, File]] = frozenset()
-        self._left: frozenset[tuple[str, File]] = frozenset()
+        self._seen: frozenset[Waiting] = frozenset()
+        self._failed: frozenset[Waiting] = frozenset()
 
     def comes(self, session: Session) -> bool:
         """Whether anything came since the last pass."""
@@ -35,6 +32,8 @@ class Arriving:
     def take(self, session: Session, tell: Tell) -> bool:
         """Take in what waits, up to one commit a source; returns whether that was all of it, so that no worker is needed.
 
+        What failed once is the worker's, so that it costs no pass any more, and keeps nobody waiting who came later.
+
         Raises:
             StateError, AdapterError: the tables cannot be used; all that waits still does.
         """
@@ -43,26 +42,23 @@ class Arriving:
         if not waiting:
             mark.unlink(missing_ok=True)
             return True
-        if mark.exists() or waiting <= self._left:
-            return False
-        failed = False
         try:
             with held(session, apply.LEASE):
+                if mark.exists():
+                    pushed.clear(session)  # it may have died when all was in
+                    return not pushed.waiting(session) & waiting
+                if waiting <= self._failed:
+                    return False
                 mark.touch()
                 try:
-                    received.ingest(session, tell, most=1)
+                    failed = received.take(session, [], tell, most=1, but=self._failed)
                 finally:
-                    mark.unlink()
+                    mark.unlink(missing_ok=True)
         except RetryableError as problem:
             if problem.code != TAKEN:
                 raise
             return False
-        except (DataError, AdapterError) as problem:
-            places = {source.place for source in session.app.sources}
-            if not isinstance(problem, DataError) and problem.where not in places:
-                raise  # it is not a body's: see `gather.one`
-            failed = True
         still = pushed.waiting(session) & waiting
-        self._left = still if failed else frozenset()
-        self._seen = waiting if failed else waiting - still  # a backlog is worth another pass at once
+        self._failed = (self._failed | failed.keys()) & still
+        self._seen = waiting - (still - self._failed)  # a backlog is worth another pass at once
         return not still

@@ -141,12 +141,14 @@ class _Known:
     Attributes:
         now: cause -> fingerprint of its features as they are declared.
         manifests: of the versions whose signature holds, oldest first.
+        registered: versions, those included whose signature does not hold.
         judged: the version that answers, else the last one; None where there is none.
     """
 
     model: Model
     now: Mapping[str, str]
     manifests: Sequence[Manifest]
+    registered: int
     rollout: Rollout
     judged: Manifest | None
 
@@ -176,13 +178,13 @@ def features(session: Session, name: str | None, tell: Tell, *, worth: bool = Tr
     found = []
     for each in (known[n] for n in chosen):
         tell(Event(step=each.model.name, state="run", detail="what its features cost"))
-        examples = _examples(session, each)
+        examples, lost = _examples(session, each)
         costs = feature_costs.costs(session, each.model, _same_columns(each, examples), sizes)
         measured: dict[str, Measurement | None] = {}
         why = "not asked for"
         if worth:
             tell(Event(step=each.model.name, state="run", detail="what its features are worth"))
-            measured, why = _worth(session, each, examples)
+            measured, why = _worth(session, each, examples) if examples is not None else ({}, lost)
         found.append(
             ModelFeatures(
                 model=each.model.name,
@@ -254,14 +256,15 @@ def _cause(feature: Feature) -> str:
 
 
 def _known(session: Session, model: Model) -> _Known:
-    manifests = []
-    for row in version.versions(session.facts, session.app.name, model.name):
+    manifests, rows = [], version.versions(session.facts, session.app.name, model.name)
+    for row in rows:
         # What is not signed by us says nothing about what it was trained on; `flyball status` names it.
         with suppress(StateError):
             manifests.append(version.read(session.app.name, row, session.blobs, session.signer))
     now = rollout.now(session.facts, session.app.name, model.name)
     judged = [m for m in manifests if m.version == now.champion] or manifests[-1:]
-    return _Known(model, fingerprint.parts(causes.of_features(model)), manifests, now, judged[0] if judged else None)
+    declared = fingerprint.parts(causes.of_features(model))
+    return _Known(model, declared, manifests, len(rows), now, judged[0] if judged else None)
 
 
 def _use(feature: Feature, fingerprinted: str, each: _Known) -> Use | None:
@@ -322,14 +325,17 @@ def _nameless(feature: Feature) -> Feature:
 # What it is worth
 
 
-def _examples(session: Session, each: _Known) -> Examples | None:
-    """The examples of the judged version; None where there is none, or rows of them were erased."""
+def _examples(session: Session, each: _Known) -> tuple[Examples | None, str]:
+    """The examples of the judged version; where there are none, also why."""
     if each.judged is None:
-        return None
+        return None, "no version can be read" if each.registered else "no version was registered yet"
     digest = each.judged.artifacts["examples"]
     if not session.blobs.has(digest) and erasures.holds_frame(session, digest):
-        return None
-    return building.from_bytes(session.blobs.get(digest))
+        return None, f"the examples of {each.judged.version} held rows that were erased, so they are gone"
+    try:
+        return building.from_bytes(session.blobs.get(digest)), ""
+    except StateError as problem:
+        return None, problem.what  # an artifact that is broken; what the features are can be told without it
 
 
 def _same_columns(each: _Known, examples: Examples | None) -> pl.DataFrame | None:
@@ -339,16 +345,16 @@ def _same_columns(each: _Known, examples: Examples | None) -> pl.DataFrame | Non
     return examples.frame.select(n for n in examples.features if n in same)
 
 
-def _worth(session: Session, each: _Known, examples: Examples | None) -> tuple[dict[str, Measurement | None], str]:
+def _worth(session: Session, each: _Known, examples: Examples) -> tuple[dict[str, Measurement | None], str]:
     """The worth of the features that the judged version was trained on as they are declared, and why of others none is told."""
     judged = each.judged
-    if judged is None:
-        return {}, "no version was registered yet"
-    if examples is None:
-        return {}, f"the examples of {judged.version} held rows that were erased, so they are gone"
+    assert judged is not None  # noqa: S101 - it has examples
+    try:
+        encoder, predictor = artifacts.load_encoder(session, judged), artifacts.load_predictor(session, judged)
+    except StateError as problem:
+        return {}, problem.what
     tested = pl.col("_asked").is_between(judged.tested_from, judged.tested_until, closed="left")
     test = replace(examples, frame=examples.frame.filter(tested))
-    encoder, predictor = artifacts.load_encoder(session, judged), artifacts.load_predictor(session, judged)
     rows = worths.Rows(encoder.encode(test.inputs), fitting.labels_of(test), fitting.days(test.asked))
     places = {f.name: [encoder.names.index(o.name) for o in f.outputs(each.model.question)] for f in each.same}
     changed = sorted({f.name for f in each.model.features.features} - places.keys())

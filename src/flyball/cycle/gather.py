@@ -32,7 +32,8 @@ def gather(session: Session, tell: Tell = silent) -> list[Ingested]:
     """Ingest what is pending; then bring the online features up to their tables.
 
     A file that cannot be ingested keeps no other waiting, and is named at the end; but of a source of which `_PATIENCE` files
-    failed one after the other, or one of a source that is listed from its last part on, the others are left as well.
+    failed one after the other, or one of a source that is listed from its last part on, the others are left as well. Small
+    files, which many send, are all tried.
 
     Raises:
         DataError, AdapterError: what keeps a file from being ingested; `files-not-ingested`, where there are several. The
@@ -48,7 +49,8 @@ def gather(session: Session, tell: Tell = silent) -> list[Ingested]:
         if in_a_row.get(name, 0) >= _PATIENCE:
             continue
         for each, problem in zip(group, several(session, group, done, tell), strict=True):
-            in_a_row[name] = in_a_row.get(name, 0) + 1 if problem is not None else 0
+            counts = problem is not None and not each.source.at.together
+            in_a_row[name] = in_a_row.get(name, 0) + 1 if counts else 0
             if problem is not None:
                 failures.append(arrivals.Failure(each.source, each.file.name, problem))
                 if (each.source.at.slices or isinstance(each.source.at, Yields)) and each.why.startswith("new"):
@@ -56,6 +58,7 @@ def gather(session: Session, tell: Tell = silent) -> list[Ingested]:
     complete(session, {failure.source.name for failure in failures})
     follow(session)
     pushed.clear(session, done)
+    (session.home / pushed.MARK).unlink(missing_ok=True)  # whatever a pass died over, this process did not
     if failures:
         raise _together(failures, [name for name, n in in_a_row.items() if n >= _PATIENCE])
     return done

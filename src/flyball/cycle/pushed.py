@@ -12,7 +12,13 @@ from flyball.cycle import arrivals
 from flyball.cycle.session import Session
 from flyball.data.ingest import Ingested
 from flyball.data.kinds import Pushed
-from flyball.data.source import File, Source
+from flyball.data.source import File
+
+MARK = "receiving"
+"""A file in the home, for as long as a pass of the loop takes in what was pushed: see `arriving`."""
+
+Waiting = tuple[str, File]
+"""A body that waits, and under which name."""
 
 
 def clear(session: Session, recorded: Sequence[Ingested] = ()) -> None:
@@ -20,17 +26,17 @@ def clear(session: Session, recorded: Sequence[Ingested] = ()) -> None:
     if session.inbox is None:
         return
     now = {(said.source, said.file, said.digest) for said in recorded}
-
-    def has(source: Source, file: File) -> bool:
-        return (source.name, file.name, file.digest) in now or arrivals.is_ingested(session, source, file)
-
     for name in names(session):
-        readers = [source for source in session.app.sources if source.at == Pushed(name)]
         waiting = session.inbox.files(name)
-        session.inbox.drop(name, [file for file in waiting if all(has(source, file) for source in readers)])
+        done = set(waiting)
+        for source in session.app.sources:
+            if source.at == Pushed(name):
+                new = {file for file in done if (source.name, file.name, file.digest) in now}
+                done = new | arrivals.already(session, source, done - new)
+        session.inbox.drop(name, done)
 
 
-def waiting(session: Session) -> frozenset[tuple[str, File]]:
+def waiting(session: Session) -> frozenset[Waiting]:
     """What lies in the inbox for sources that are declared: (name, body)."""
     if session.inbox is None:
         return frozenset()

@@ -27,7 +27,7 @@ from flyball.adapters.embedded.database import Connection
 from flyball.learn.features import online
 from flyball.learn.features.online import Change, EntityValue, Of, Version
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 PATIENCE: Final = 10.0
 """Seconds that a write waits for another process's."""
 
@@ -36,7 +36,7 @@ _SCHEMA: Final = (
     "CREATE TABLE series (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, position INTEGER NOT NULL)",
     """CREATE TABLE versions (
         series INTEGER NOT NULL, key BLOB NOT NULL, known INTEGER NOT NULL, batch INTEGER NOT NULL,
-        until INTEGER NOT NULL, entity, event INTEGER, settled INTEGER NOT NULL, value,
+        until INTEGER NOT NULL, entity, event INTEGER, settled INTEGER NOT NULL, value, since INTEGER NOT NULL,
         PRIMARY KEY (series, key, known, batch)) WITHOUT ROWID""",
     """CREATE INDEX versions_by_event ON versions (series, entity, event, known, batch, key)
         WHERE event IS NOT NULL""",
@@ -44,7 +44,7 @@ _SCHEMA: Final = (
         series INTEGER NOT NULL, span INTEGER NOT NULL, entity NOT NULL, at INTEGER NOT NULL, n INTEGER NOT NULL,
         total NOT NULL, PRIMARY KEY (series, span, entity, at)) WITHOUT ROWID""",
 )
-_COLUMNS: Final = "key, known, batch, until, entity, event, settled, value"
+_COLUMNS: Final = "key, known, batch, until, entity, event, settled, value, since"
 _CHAIN: Final = f"SELECT {_COLUMNS} FROM versions WHERE series = ? AND key = ? ORDER BY known, batch"
 _TOTAL: Final = """SELECT n, total FROM steps WHERE series = ? AND span = ? AND entity = ? AND at < ?
     ORDER BY at DESC LIMIT 1"""
@@ -52,7 +52,8 @@ _LATEST: Final = f"""SELECT {_COLUMNS} FROM versions
     WHERE series = ? AND entity = ? AND event < ? AND known < ? AND until >= ? AND key <> ?
     ORDER BY event DESC, known DESC, batch DESC, key DESC LIMIT 1"""
 _VALUES: Final = """SELECT value FROM versions
-    WHERE series = ? AND entity = ? AND event >= ? AND event < ? AND known < ? AND until >= ? AND key <> ?"""
+    WHERE series = ? AND entity = ? AND event >= ? AND event < ? AND known < ? AND settled < ? AND until >= ?
+    AND key <> ?"""
 _CHAINS: Final = f"SELECT {_COLUMNS} FROM versions WHERE series = ? AND key IN ({{}}) ORDER BY key, known, batch"
 _TAILS: Final = """WITH wanted (span, entity, since) AS (VALUES {}) SELECT wanted.span, wanted.entity, at, n, total
     FROM wanted CROSS JOIN steps ON series = ?1 AND steps.span = wanted.span AND steps.entity = wanted.entity AND at >= ifnull(
@@ -249,7 +250,7 @@ class _State:
         self, series: str, entity: EntityValue, since: int, asked: int, own: bytes
     ) -> Sequence[int | float | bytes | None]:
         """The values of all versions of a span that are current; see `View`."""
-        found = self.run(_VALUES, (self.id(series), entity, since, asked, asked, asked, own))
+        found = self.run(_VALUES, (self.id(series), entity, since, asked, asked, asked, asked, own))
         return [value for (value,) in found]
 
 
@@ -286,8 +287,8 @@ def _write(state: _State, change: Change) -> None:
         ((series, *identity) for identity in change.spent),
     )
     state.many(
-        "INSERT OR REPLACE INTO versions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        ((series, *v[:7], _stored(v.value)) for v in change.versions),
+        "INSERT OR REPLACE INTO versions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        ((series, *v[:7], _stored(v.value), v.since) for v in change.versions),
     )
     state.many(
         "INSERT OR REPLACE INTO steps VALUES (?, ?, ?, ?, ?, ?)",
@@ -305,7 +306,7 @@ def _sizes(table: str, columns: str) -> str:
 
 
 def _version(row: tuple[Any, ...]) -> Version:
-    return Version._make(row if not isinstance(row[7], str) else (*row[:7], int(row[7])))
+    return Version._make(row if not isinstance(row[7], str) else (*row[:7], int(row[7]), row[8]))
 
 
 def _stored(value: int | float | bytes | None) -> int | float | bytes | str | None:

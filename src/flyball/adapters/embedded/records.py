@@ -197,7 +197,8 @@ def _objects(texts: Iterable[str]) -> Iterator[_Record]:
         except (msgspec.DecodeError, RecursionError):  # no JSON, or nested beyond reading
             yield number, None, text.rstrip("\r\n"), _MISREAD
             continue
-        if len(names) + len(cells.keys() - names) > _WIDEST:
+        # No column has a NUL in its name: what flyball puts beside the columns of a file is told by one.
+        if len(names) + len(cells.keys() - names) > _WIDEST or any("\0" in name for name in cells):
             yield number, None, text.rstrip("\r\n"), _MISREAD
             continue
         names |= cells.keys()

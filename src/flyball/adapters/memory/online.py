@@ -28,18 +28,24 @@ class _Series:
         chain = self.chains[version.key]
         place = bisect_left(chain, (version.known, version.batch), key=_order)
         if place < len(chain) and _order(chain[place]) == _order(version):
-            chain[place] = version
-            return
+            self._rank(chain.pop(place), there=False)
         chain.insert(place, version)
+        self._rank(version, there=True)
+
+    def _rank(self, version: Version, *, there: bool) -> None:
+        """Let a version be found by its event, or no more."""
         if version.event is not None and version.entity is not None:
-            insort(self.ranks[version.entity], (version.event, version.known, version.batch, version.key))
+            rank, ranks = (version.event, *_order(version), version.key), self.ranks[version.entity]
+            if there:
+                insort(ranks, rank)
+            else:
+                ranks.remove(rank)
 
     def take(self, key: bytes, known: int, batch: int) -> None:
         chain = self.chains.get(key, [])
         for version in [v for v in chain if _order(v) == (known, batch)]:
             chain.remove(version)
-            if version.event is not None and version.entity is not None:
-                self.ranks[version.entity].remove((version.event, known, batch, key))
+            self._rank(version, there=False)
         if not chain:
             self.chains.pop(key, None)
 
@@ -169,7 +175,7 @@ class MemoryOnline:
         for _, known, batch, key in ranks[bisect_left(ranks, (since,)) : bisect_left(ranks, (asked,))]:
             chain = found.chains[key]
             version = chain[bisect_left(chain, (known, batch), key=_order)]
-            if known < asked <= version.until and key != own:
+            if max(known, version.settled) < asked <= version.until and key != own:
                 values.append(version.value)
         return values
 

@@ -7,9 +7,9 @@ and what arrived row by row is the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import groupby, pairwise
+from itertools import accumulate, groupby, pairwise
 from operator import attrgetter
 
 import msgspec
@@ -105,14 +105,10 @@ def change(feature: Latest | Window, since: int, rows: pl.DataFrame, view: View)
             moves.count(version, 1)
     for key, added in () if alone else groupby(fresh, _key):
         old = olds.get(key, ())
-        new = chained([*old, *added])
-        gone, come = ([v for v in old if v not in new], [v for v in new if v not in old]) if old else ((), new)
-        stored += come
+        new = chained(feature, [*old, *added])
+        stored += [v for v in new if v not in old]
         if moves is not None:
-            for version in gone:
-                moves.count(version, -1)
-            for version in come:
-                moves.count(version, 1)
+            moves.replace(old, new)
     position = int(rows.select(pl.max("_batch")).item()) if rows.height else since
     return Change(series, since, position, stored, tuple(moves.steps(series, known)) if moves is not None else ())
 
@@ -121,7 +117,7 @@ def versions(feature: Latest | Window, rows: pl.DataFrame) -> Iterator[Version]:
     """Rows as versions that are current still."""
     spec = contract.spec(feature.table)
     if isinstance(feature, Window):
-        kept = [meaning.value(feature), meaning.counts(feature)]
+        kept = [meaning.value(feature), meaning.own(feature)]
     else:
         kept = [pl.col(n) for n in feature.columns]
     about = [
@@ -150,20 +146,27 @@ def keyed(spec: contract.Spec, rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def _counted(window: Window, keys: Iterable[bytes], found: pl.DataFrame) -> Iterator[Version]:
-    how, adds = window.aggregate, window.aggregate.adds
-    for key, (known, batch, settled, _, entity, value, at) in zip(keys, found.iter_rows(), strict=True):
-        event = None
-        if value is None or at == NEVER:
+    """Versions of a window, each as if it were the first of its key."""
+    looks = not window.aggregate.adds
+    for key, (known, batch, _, _, entity, value, own) in zip(keys, found.iter_rows(), strict=True):
+        if own == NEVER:
             value = None
-        elif adds:
-            value = aggregate.packed(how, value, at)
-        else:
-            event, value = at, value.encode() if isinstance(value, str) else value
-        yield Version(key, known, batch, NEVER, entity, event, settled, value)
+        elif isinstance(value, str):
+            value = value.encode()
+        version = Version(key, known, batch, NEVER, entity, None, own, value, own)
+        yield _found(window, version) if looks and value is not None else version
 
 
-def chained(versions: list[Version]) -> list[Version]:
-    """Versions of one key in order, each until the next was known."""
+def _found(window: Window, version: Version) -> Version:
+    """A version of a window that looks at values, found by the moment from which it counts: the very value of `since`."""
+    if version.value is None:
+        return version._replace(event=None)
+    counts = online.counts(window, version)
+    return version._replace(event=counts, value=counts if window.aggregate.how == "since" else version.value)
+
+
+def chained(feature: Latest | Window, versions: list[Version]) -> list[Version]:
+    """Versions of one key in order, each until the next was known; in a window each since the first that said anything."""
     if len(versions) == 1:
         return versions
     versions.sort(key=lambda v: (v.known, v.batch))
@@ -171,7 +174,29 @@ def chained(versions: list[Version]) -> list[Version]:
     for one, next_ in pairwise(versions):
         if (one.known, one.batch) == (next_.known, next_.batch):
             raise meaning.twice(one.batch)
-    return [v if v.until == end else v._replace(until=end) for v, end in zip(versions, ends, strict=True)]
+    chain = [v if v.until == end else v._replace(until=end) for v, end in zip(versions, ends, strict=True)]
+    if isinstance(feature, Latest):
+        return chain
+    first = accumulate((v.settled for v in chain), min)
+    chain = [v._replace(since=since) for v, since in zip(chain, first, strict=True)]
+    return chain if feature.aggregate.adds else [_found(feature, v) for v in chain]
+
+
+def runs(chain: Sequence[Version]) -> list[Version]:
+    """A chain in which those that say the same one after the other are one: what settles says of most rows nothing new."""
+    found: list[Version] = []
+    for version in chain:
+        last = found[-1] if found else None
+        alike = last is not None and (last.entity, last.value, last.since) == (
+            version.entity,
+            version.value,
+            version.since,
+        )
+        if last is not None and alike and max(last.settled, version.settled) <= version.known:
+            found[-1] = last._replace(until=version.until)
+        else:
+            found.append(version)
+    return found
 
 
 class Moves:
@@ -183,19 +208,29 @@ class Moves:
     """
 
     def __init__(self, window: Window) -> None:
-        self._on_outcome, self._gap = window.on_outcome, meaning.span(window.gap)
+        self._aggregate, self._gap = window.aggregate, meaning.span(window.gap)
         self.spans = [meaning.span(over) for over in window.over]
         self.moves: dict[Of, dict[int, tuple[int, int]]] = {}
 
+    def replace(self, old: Sequence[Version], new: Sequence[Version]) -> None:
+        """Count one chain of a key in the place of another."""
+        before, after = runs(old), runs(new)
+        for version in before:
+            if version not in after:
+                self.count(version, -1)
+        for version in after:
+            if version not in before:
+                self.count(version, 1)
+
     def count(self, version: Version, sign: int) -> None:
         """Count a version in the moments from which on it counts; or with -1 take it out of them."""
-        known = version.settled if self._on_outcome else version.known
-        known = known + self._gap if known < NEVER - self._gap else NEVER
         value, entity = version.value, version.entity
-        if entity is None or known == NEVER or not isinstance(value, int):
+        if entity is None or version.settled >= NEVER - self._gap or not isinstance(value, int):
             return
+        known = version.since + self._gap
+        value = aggregate.packed(self._aggregate, value, known)
         self._add(0, entity, known, sign, value)
-        enter = max(known, version.known)
+        enter = max(known, version.known, version.settled)
         if enter == known and version.until == NEVER:
             return
         for span in self.spans:

@@ -197,11 +197,17 @@ def _since(window: Window, series: str, *, itself: bool) -> Ask:
 
     def ask(view: View, request: Request, asked: int, own: bytes) -> Found:
         entity = whose(request)
-        last = view.latest(series, entity, asked, asked, own if itself else b"") if entity is not None else None
+        if entity is None:
+            return [None] * len(spans)
+        mine = own if itself else b""
+        last = view.latest(series, entity, asked, asked, mine)
         if last is None or last.event is None:
             return [None] * len(spans)
-        ago = asked - last.event
-        return [(ago + gap) / 1e6 if ago <= span else None for span in spans]
+        counts = last.event
+        if last.settled >= asked:  # it counts since an earlier version was known, and what it says itself is not yet
+            there = view.values(series, entity, asked - max(spans), asked, mine)
+            counts = max((int(value) for value in there if value is not None), default=-meaning.NEVER)
+        return [(asked - counts + gap) / 1e6 if asked - counts <= span else None for span in spans]
 
     return ask
 
@@ -214,5 +220,6 @@ def _current(chain: Sequence[Version], asked: int) -> Version | None:
 def _counted(version: Version, window: Window, entity: str | int, asked: int) -> tuple[int, int | None]:
     """Since when a current version counts in a window, and what for an entity: None if nothing."""
     since = online.counts(window, version)
-    counts = version.entity == entity and since < asked and isinstance(version.value, int)
-    return since, int(version.value) if counts else None  # type: ignore[arg-type]
+    known = since < asked and version.settled < asked
+    counts = version.entity == entity and known and isinstance(version.value, int)
+    return since, aggregate.packed(window.aggregate, version.value, since) if counts else None  # type: ignore[arg-type]

@@ -115,14 +115,21 @@ def dtype(window: Window) -> pl.DataType:
 
 
 def of_each(rows: pl.DataFrame, /, **made: pl.Expr) -> pl.DataFrame:
-    """What row-wise expressions make of each row, also of one alone as of the same among others.
+    """What row-wise expressions make of each row, also of one alone as of the same among others."""
+    reads = sorted({name for expression in made.values() for name in expression.meta.root_names()})
+    whole = laid(rows.select(reads)) if reads else rows
+    named = [expression.alias(name) for name, expression in made.items()]  # no keywords: a feature may be named `self`
+    return whole.with_columns(named).select(*made).head(rows.height)
 
-    Polars divides a column by a literal as it is in one row, and by way of the literal's inverse from two rows on: that differs
-    in the last bit. So one row is computed twice.
+
+def laid(rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows so that Polars computes with each as with one of many; one row alone is there twice.
+
+    Polars divides a column by a literal by way of the literal's inverse, but as it is where a chunk has one row, or where a
+    column is one value that it repeats (which is what one row becomes): that differs in the last bit.
     """
     whole = pl.concat([rows, rows]) if rows.height == 1 else rows
-    named = [expression.alias(name) for name, expression in made.items()]  # not as keywords: a feature may be named `self`
-    return whole.with_columns(named).select(*made).head(rows.height)
+    return pl.DataFrame([c.rechunk() if 1 in c.chunk_lengths() else c for c in whole.get_columns()])
 
 
 def value(window: Window, whole: type[pl.DataType] = pl.Int128) -> pl.Expr:
@@ -136,8 +143,9 @@ def value(window: Window, whole: type[pl.DataType] = pl.Int128) -> pl.Expr:
         return _finite(expression)
     if how == "n_unique":
         return _finite(expression) if kind.is_float() else expression.cast(pl.String if _is_text(kind) else pl.Int64)
-    if how == "since" or (how == "count" and not kind.is_float()):
-        return pl.when(expression.is_not_null()).then(pl.lit(1, pl.Int64))
+    if how in ("since", "count"):
+        there = expression.is_finite() if kind.is_float() else expression.is_not_null()
+        return pl.when(there).then(pl.lit(1, pl.Int64))
     if kind.is_float():
         return scaled(window).round(0, mode="half_to_even").cast(whole)
     return expression.cast(pl.Int64 if kind == pl.Boolean or kind in _SMALL else whole)
@@ -156,11 +164,19 @@ def _finite(expression: pl.Expr) -> pl.Expr:
     return pl.when(wide.is_finite()).then(wide + 0.0)
 
 
+def own(window: Window) -> pl.Expr:
+    """When what a window reads of a version was known: it, or its outcome; NEVER if that has not settled."""
+    return pl.col("_settled") if window.on_outcome else pl.col("_known")
+
+
 def counts(window: Window) -> pl.Expr:
-    """The moment from which on a row counts: when it, or its outcome, was known, and a gap after that; NEVER if it does not."""
-    known = pl.col("_settled") if window.on_outcome else pl.col("_known")
-    shift = span(window.gap)
-    return pl.when(known < NEVER - shift).then(known + shift).otherwise(NEVER) if shift else known
+    """The moment from which on a version counts: when its row, or its outcome, was first known, and a gap after that.
+
+    A correction says something else of a row, and does not make it a new one: what settles a month later would otherwise count
+    anew in a window of a day. From `_known_first` and `_settled_first`; NEVER for a version that does not count.
+    """
+    first = pl.col("_settled_first") if window.on_outcome else pl.col("_known_first")
+    return pl.when(own(window) < NEVER - span(window.gap)).then(first + span(window.gap)).otherwise(NEVER)
 
 
 def fitting(window: Window, values: pl.Series) -> None:
@@ -242,6 +258,12 @@ def _problems(feature: Feature, question: type[Contract]) -> Iterator[Problem]:
             yield from _missing(feature.reads, asks)
         case Latest():
             looks = contract.spec(feature.table)
+            if not feature.columns:
+                yield (
+                    "no-such-column",
+                    f"takes no column of {looks.name}.",
+                    "Keys, times and outcomes are not taken unasked.",
+                )
             yield from _missing(feature.columns, looks)
             yield from _entity(feature, asks, looks)
             if feature.max_age is not None and feature.max_age < timedelta(0):

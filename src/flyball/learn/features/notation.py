@@ -176,7 +176,9 @@ def since_last() -> Aggregated:
     return Aggregated(pl.lit(value=True), Aggregate("since"))
 
 
-def function(call: Callable[[pl.DataFrame], pl.Series], *columns: dy.Column, returns: type[pl.DataType]) -> Called:
+def function(
+    call: Callable[[pl.DataFrame], pl.Series], *columns: dy.Column, returns: type[pl.DataType] | pl.DataType
+) -> Called:
     """What a Python function makes of columns of the request: the way out, where no Polars expression says it.
 
     Slower than an expression (a frame is made for each question), and checked: training calls it for all questions at once
@@ -184,14 +186,28 @@ def function(call: Callable[[pl.DataFrame], pl.Series], *columns: dy.Column, ret
 
     Args:
         call: takes a frame of `columns`, returns a series of as many values, each following from its own row. It, and all
-            of ours that it reaches, is part of the feature's version.
-        columns: of the request.
-        returns: the Polars type of its values, such as `pl.Float64`.
+            of ours that it reaches, is part of the feature's version. A frame may hold a row twice.
+        columns: of the request; at least one.
+        returns: the Polars type of its values, such as `pl.Float64` or `pl.Enum(["low", "high"])`.
 
     Raises:
-        DeclarationError: `column-without-contract`.
+        DeclarationError: `column-without-contract`, `feature-of-unknown-kind`.
     """
-    return Called("", call, tuple(contract.ref(c) for c in columns), returns(), place.here())
+    reads, where = tuple(dict.fromkeys(contract.ref(c) for c in columns)), place.here()
+    try:
+        # Polars converts a type that needs nothing more said of it, and refuses the rest.
+        dtype = pl.Series(dtype=returns).dtype
+    except (TypeError, pl.exceptions.PolarsError):
+        dtype = None
+    if not reads or dtype is None:
+        raise DeclarationError(
+            "feature-of-unknown-kind",
+            f"A function of {len(reads)} columns returns {returns!s:.100}.",
+            where=where,
+            why="A function takes columns of the request, at least one, and says the whole Polars type of what it returns.",
+            next='Write fb.function(call, Table.column, returns=pl.Float64), or returns=pl.Enum(["low", "high"]).',
+        )
+    return Called("", call, reads, dtype, where)
 
 
 def _given(column: dy.Column, where: Place) -> Given:
@@ -230,6 +246,7 @@ def _split(value: pl.Expr) -> tuple[pl.Expr, Aggregate]:
 
 def _entity(table: type[Contract], by: By) -> Entity:
     pairs = [each if isinstance(each, tuple) else (each, each) for each in (by if isinstance(by, list) else [by])]
+    pairs = [] if any(len(pair) != 2 for pair in pairs) else pairs
     entity = Entity(tuple(contract.ref(ours).name for ours, _ in pairs), tuple(theirs.name for _, theirs in pairs))
     lacking = [name for name in entity.table if name not in contract.spec(table).names]
     if lacking or not pairs:
@@ -237,9 +254,9 @@ def _entity(table: type[Contract], by: By) -> Entity:
             "no-such-column",
             f"{table.__name__} has no column {lacking[0]!r}."
             if lacking
-            else f"{table.__name__} is looked up by nothing.",
+            else f"{table.__name__} is looked up by no column, or by no pair of them.",
             where=place.here(),
             why="`by` names columns of the question and columns of the table that must be equal.",
-            next=f"Write by=(Question.column, {table.__name__}.column).",
+            next=f"Write by=(Question.column, {table.__name__}.column), or a list of such pairs and of columns of both.",
         )
     return entity

@@ -61,32 +61,37 @@ def build(
 
 
 def versions(rows: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:
-    """Add to versions `_id` (their place), `_chain` (the same for all of one key) and `_until` (NEVER if current still).
+    """Add to versions `_id` (their place), `_chain` (the same for all of one key), `_until` (NEVER if current still); when the
+    row and its outcome were first known: `_known_first`, `_settled_first`.
 
     Args:
-        rows: `key`, `_known` (Int64 microseconds), `_batch` and anything else.
+        rows: `key`, `_known` (Int64 microseconds), `_batch` and anything else, such as `_settled`.
         key: the key columns.
 
     Raises:
         DataError: `two-versions-at-once`.
     """
     rows = rows.with_row_index("_id")
+    moments = [name for name in ("_known", "_settled") if name in rows.columns]
     # Equal keys have equal hashes: where hashes are unique, and they nearly always are, there is nothing to compare.
     hashes = rows.select(key).hash_rows()
     ordered = hashes.sort()
     twice = ordered.filter(ordered == ordered.shift(1)).unique()
     if twice.is_empty():
-        return rows.with_columns(_chain="_id", _until=pl.lit(NEVER))
-    again = rows.filter(hashes.is_in(twice.implode())).select("_id", *key, "_known", "_batch")
+        alike = {f"{name}_first": name for name in moments}
+        return rows.with_columns(_chain="_id", _until=pl.lit(NEVER), **alike)
+    again = rows.filter(hashes.is_in(twice.implode())).select("_id", *key, "_batch", *moments)
     again = again.with_columns(_chain=pl.col("_id").min().over(key)).sort("_chain", "_known", "_batch")
     double = again.filter(again.select("_chain", "_known", "_batch").is_duplicated())
     if double.height:
         raise meaning.twice(double["_batch"][0])
-    again = again.select("_id", "_chain", _until=pl.col("_known").shift(-1).over("_chain").fill_null(NEVER))
-    places = again["_id"].to_numpy()
-    chain, until = rows["_id"].to_numpy().copy(), np.full(rows.height, NEVER)
-    chain[places], until[places] = again["_chain"].to_numpy(), again["_until"].to_numpy()
-    return rows.with_columns(_chain=pl.Series(chain), _until=pl.Series(until))
+    firsts = [pl.col(name).cum_min().over("_chain").alias(f"{name}_first") for name in moments]
+    again = again.select("_id", "_chain", *firsts, _until=pl.col("_known").shift(-1).over("_chain").fill_null(NEVER))
+    found = {"_chain": rows["_id"].to_numpy().copy(), "_until": np.full(rows.height, NEVER)}
+    found |= {f"{name}_first": rows[name].to_numpy().copy() for name in moments}
+    for name, values in found.items():
+        values[again["_id"].to_numpy()] = again[name].to_numpy()
+    return rows.with_columns(pl.Series(name, values) for name, values in found.items())
 
 
 def _requested(features: FeatureSet, questions: pl.DataFrame, meter: Meter) -> list[pl.DataFrame]:

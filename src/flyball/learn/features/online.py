@@ -38,9 +38,10 @@ NOTHING = -1
 class Version(NamedTuple):
     """One row of a table as a series keeps it. Moments are microseconds since 1970, NEVER where there is none.
 
-    `event` is what a version is found by: its event time in a latest, the moment from which it counts in a window that looks at
-    values; None in one that adds up, which never asks for it. `value` is the exact number that a window counts (None: nothing),
-    what it looks at, or the packed columns of a latest.
+    `event` is what a version is found by: its event time in a latest; the moment from which it counts in a window that looks at
+    values; None in one that adds up, which never asks for it. `settled` is when its outcome was known; in a window, when what
+    it counts was, and `since` when that was first known, of this version or of one before. `value` is the exact number that a
+    window counts (None: nothing), what it looks at, or the packed columns of a latest.
     """
 
     key: bytes
@@ -51,6 +52,7 @@ class Version(NamedTuple):
     event: int | None
     settled: int
     value: int | float | bytes | None
+    since: int = NEVER
 
 
 class Step(NamedTuple):
@@ -117,7 +119,9 @@ class View(Protocol):
     def values(
         self, series: str, entity: EntityValue, since: int, asked: int, own: bytes
     ) -> Sequence[int | float | bytes | None]:
-        """The values of all versions of an entity with since <= event < asked that are current, but of the key `own`."""
+        """The values of all versions of an entity with since <= event < asked that are current, but of the key `own`; and were
+        known themselves: settled < asked.
+        """
 
 
 class Online(Protocol):
@@ -200,14 +204,13 @@ def name(feature: Latest | Window) -> str:
         spans = tuple(meaning.span(over) for over in feature.over) if feature.aggregate.adds else ()
         counted = (feature.value, str(meaning.dtype(feature)), _KEPT.get(how, how))
         kept = ("window", *counted, feature.on_outcome, meaning.span(feature.gap), spans)
-    return fingerprint.of("series/2", spec.name, spec.key, feature.by.table, *kept)
+    return fingerprint.of("series/3", spec.name, spec.key, feature.by.table, *kept)
 
 
 def counts(window: Window, version: Version) -> int:
     """The moment from which on a version counts in a window; NEVER if it does not. As `meaning.counts`."""
-    known = version.settled if window.on_outcome else version.known
     shift = meaning.span(window.gap)
-    return known + shift if known < NEVER - shift else NEVER
+    return version.since + shift if version.settled < NEVER - shift else NEVER
 
 
 def packed(key: Iterable[EntityValue | None]) -> bytes:

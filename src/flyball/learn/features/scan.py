@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 import polars as pl
 
-from flyball.learn.features import aggregate, meaning
+from flyball.learn.features import aggregate, meaning, timeline
 from flyball.learn.features.declare import Window
 from flyball.learn.features.meaning import NEVER
 from flyball.learn.features.timeline import Ints, Past
@@ -23,58 +23,59 @@ PORTION: Final = 1 << 21
 
 def build(window: Window, past: Past) -> pl.DataFrame:
     """The outputs of a window, one row a question."""
-    counted = meaning.of_each(past.rows, _k=meaning.counts(window), _value=meaning.value(window))
-    rows = past.rows.select("_chain", "_known", "_until").hstack(counted)
+    counts, seen = timeline.moments(past.rows, window)
+    value = meaning.of_each(past.rows, _value=meaning.value(window)).to_series()
+    rows = past.rows.select("_chain", "_until").with_columns(value, _k=counts, _seen=seen)
     line = past.line(rows["_k"], (rows["_k"] < NEVER) & rows["_value"].is_not_null())
     rows = rows.select(pl.all().gather(pl.lit(pl.Series(line.order))))
-    seen = _Seen(rows, past)
+    sees = _Sees(rows, past)
     end = line.places(past.asking)
     outputs = []
     for over in window.over:
         begin = line.places(past.asking, meaning.span(over))
         if window.aggregate.how == "since":
-            made = _since(seen, begin, end, window)
+            made = _since(sees, begin, end, window)
         else:
-            made = _each(window, rows["_value"], seen, begin, end)
+            made = _each(window, rows["_value"], sees, begin, end)
         outputs.append(made.alias(window.column(over)))
     return pl.DataFrame(outputs)
 
 
-class _Seen:
+class _Sees:
     """Which row a question sees: one that is current when it is asked, and not its own."""
 
     def __init__(self, rows: pl.DataFrame, past: Past) -> None:
         self.asked = past.points["_asked"].to_numpy()
-        self._known, self._until = rows["_known"].to_numpy(), rows["_until"].to_numpy()
+        self._seen, self._until = rows["_seen"].to_numpy(), rows["_until"].to_numpy()
         self.moments = rows["_k"].to_numpy()
         self._own = past.own
         self._chain = rows["_chain"].cast(pl.Int64).to_numpy()
-        late = bool((self._known > self.moments).any())
+        late = bool((self._seen > self.moments).any())
         self.always = not late and bool((self._until == NEVER).all()) and bool((self._own < 0).all())
 
     def __call__(self, points: Ints, places: Ints) -> np.ndarray:
         asked = self.asked[points]
-        current = (self._known[places] < asked) & (asked <= self._until[places])
+        current = (self._seen[places] < asked) & (asked <= self._until[places])
         return np.asarray(current & (self._chain[places] != self._own[points]))
 
 
-def _since(seen: _Seen, begin: Ints, end: Ints, window: Window) -> pl.Series:
+def _since(sees: _Sees, begin: Ints, end: Ints, window: Window) -> pl.Series:
     """Seconds since the last row that each question sees, going back from the end of its range."""
     at = end - 1
-    open_ = np.flatnonzero(at >= begin) if not seen.always else np.empty(0, dtype=np.int64)
+    open_ = np.flatnonzero(at >= begin) if not sees.always else np.empty(0, dtype=np.int64)
     while len(open_):
-        open_ = open_[~seen(open_, at[open_])]
+        open_ = open_[~sees(open_, at[open_])]
         at[open_] -= 1
         open_ = open_[at[open_] >= begin[open_]]
     found = at >= begin
     # A gap shifts the moment from which a row counts, and not how long ago it was known.
-    known = seen.moments[at[found]] - meaning.span(window.gap)
+    known = sees.moments[at[found]] - meaning.span(window.gap)
     seconds = np.full(len(at), np.nan)
-    seconds[found] = (seen.asked[found] - known).astype(np.float64) / 1e6
+    seconds[found] = (sees.asked[found] - known).astype(np.float64) / 1e6
     return pl.Series(seconds).fill_nan(None)
 
 
-def _each(window: Window, values: pl.Series, seen: _Seen, begin: Ints, end: Ints) -> pl.Series:
+def _each(window: Window, values: pl.Series, sees: _Sees, begin: Ints, end: Ints) -> pl.Series:
     parts = []
     for first, last in _portions(end - begin):
         points = np.repeat(np.arange(first, last), end[first:last] - begin[first:last])
@@ -83,8 +84,8 @@ def _each(window: Window, values: pl.Series, seen: _Seen, begin: Ints, end: Ints
         lengths = end[first:last] - begin[first:last]
         offsets = np.arange(len(points)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
         places = np.repeat(begin[first:last], lengths) + offsets
-        if not seen.always:
-            kept = seen(points, places)
+        if not sees.always:
+            kept = sees(points, places)
             points, places = points[kept], places[kept]
         pairs = pl.DataFrame({"_point": points, "_value": values.gather(places)})
         parts.append(aggregate.chosen_each(window.aggregate, pairs))

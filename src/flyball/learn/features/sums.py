@@ -29,7 +29,7 @@ def build(window: Window, past: Past) -> pl.DataFrame:
     read = values if window.aggregate.squares else values.select("_value")
     running = _running(_taken(read, line.order).select(_added(window)))
     now = _taken(running, line.places(past.asking))
-    ended, own = _ended(values, counting, past), _own(values, past)
+    ended, own = _ended(values, counting, past), _own(values, counting, past)
     outputs = []
     for over in window.over:
         size = meaning.span(over)
@@ -46,7 +46,7 @@ def build(window: Window, past: Past) -> pl.DataFrame:
 
 def _values(window: Window, rows: pl.DataFrame, counting: Counting) -> pl.Series:
     """What each row adds, in 64 bits where every total of an entity fits: sums over all wrap around, differences do not."""
-    if meaning.dtype(window).is_float() and window.aggregate.how in ("mean", "sum", "count"):
+    if meaning.dtype(window).is_float() and window.aggregate.how in ("mean", "sum"):
         most = rows.select(meaning.scaled(window).abs().max()).item() or 0.0
         if (most + 1) * (counting.longest + 1) < 2.0**62 and counting.ended is None:
             return meaning.of_each(rows, _value=meaning.value(window, pl.Int64)).to_series()
@@ -76,11 +76,9 @@ def _ended(values: pl.DataFrame, counting: Counting, past: Past) -> pl.DataFrame
     """Versions that do not count for ever from the moment at which they begin to."""
     if counting.ended is None:
         return None
-    found = past.rows.select(
-        "_known", "_until", _entity=pl.Series(past.entities), _k=counting.moments, _value=values["_value"]
-    )
+    found = past.rows.select("_until", _entity=pl.Series(past.entities)).with_columns(values, _seen=counting.seen)
     found = found.filter(counting.ended & (found["_entity"] >= 0) & found["_value"].is_not_null())
-    return found.with_columns(_enter=pl.max_horizontal("_known", "_k"))
+    return found.with_columns(_enter=pl.max_horizontal("_seen", "_k"))
 
 
 def _corrected(ended: pl.DataFrame, size: int, window: Window, past: Past) -> pl.DataFrame:
@@ -98,16 +96,18 @@ def _corrected(ended: pl.DataFrame, size: int, window: Window, past: Past) -> pl
     return _taken(running, line.places(past.asking)) - _taken(running, line.first(past.asking))
 
 
-def _own(values: pl.DataFrame, past: Past) -> pl.DataFrame | None:
+def _own(values: pl.DataFrame, counting: Counting, past: Past) -> pl.DataFrame | None:
     """The version of the question's own row that would count, where one would: at most one for each question."""
     asked = past.points.select("_asked", "_own", _entity=pl.Series(past.mine)).with_row_index("_point")
     asked = asked.filter(pl.col("_own").is_not_null() & (pl.col("_entity") >= 0))
     if asked.is_empty():
         return None
-    theirs = past.rows.select("_chain", "_known", "_until", _entity=pl.Series(past.entities))
-    theirs = theirs.with_columns(values).filter(pl.col("_value").is_not_null() & (pl.col("_k") < NEVER))
+    theirs = past.rows.select("_chain", "_until", _entity=pl.Series(past.entities))
+    theirs = theirs.with_columns(values, _seen=counting.seen).filter(
+        pl.col("_value").is_not_null() & (pl.col("_k") < NEVER)
+    )
     found = asked.join(theirs, left_on=["_own", "_entity"], right_on=["_chain", "_entity"])
-    enter = pl.max_horizontal("_known", "_k")
+    enter = pl.max_horizontal("_seen", "_k")
     return found.filter(pl.col("_asked").is_between(enter, "_until", closed="right"))
 
 

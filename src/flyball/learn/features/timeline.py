@@ -177,8 +177,7 @@ class Past:
         """From when on each row counts in a window; the same for all that count the same rows from the same moments."""
         what = window.on_outcome, meaning.span(window.gap)
         if what not in self._counting:
-            moments = self.rows.select(meaning.counts(window)).to_series()
-            self._counting[what] = Counting(self, moments)
+            self._counting[what] = Counting(self, *moments(self.rows, window))
         return self._counting[what]
 
 
@@ -187,18 +186,25 @@ class Counting:
 
     Attributes:
         moments: from which on each row counts; NEVER where it does not.
+        seen: when what is counted of each row was known.
         line: of the rows that count for ever.
         ended: which rows count for a while only, since they were corrected, or were known too late; None: there are none.
         longest: the rows of the entity that has the most.
     """
 
-    def __init__(self, past: Past, moments: pl.Series) -> None:
-        self.moments = moments
-        lasting = past.rows.select(
-            known=pl.lit(moments) < NEVER,
-            plain=(pl.col("_until") == NEVER) & (pl.col("_known") <= pl.lit(moments)) & (pl.lit(moments) < NEVER),
-        )
+    def __init__(self, past: Past, moments: pl.Series, seen: pl.Series) -> None:
+        self.moments, self.seen = moments, seen
+        known = moments < NEVER
+        lasting = pl.DataFrame({"known": known, "plain": known & (past.rows["_until"] == NEVER) & (seen <= moments)})
         self.line = past.line(moments, lasting["plain"])
         self.longest = self.line.longest
         ended = lasting.select(pl.col("known") & ~pl.col("plain")).to_series()
         self.ended = ended if ended.any() else None
+
+
+def moments(rows: pl.DataFrame, window: Window) -> tuple[pl.Series, pl.Series]:
+    """From when on each row counts in a window, and when what is counted of it was known; NEVER where that never is."""
+    found = rows.select(
+        counts=meaning.counts(window), seen=pl.max_horizontal("_known", meaning.own(window)).cast(pl.Int64)
+    )
+    return found["counts"], found["seen"]

@@ -68,14 +68,12 @@ def _without(feature: Latest | Window, position: int, keys: Iterable[bytes], row
     gone: list[tuple[bytes, int, int]] = []
     moves = Moves(feature) if isinstance(feature, Window) and feature.aggregate.adds else None
     for key in keys:
-        old, new = view.chain(series, key), batches.chained(left[key]) if key in left else []
+        old, new = view.chain(series, key), batches.chained(feature, left[key]) if key in left else []
         there = {(v.known, v.batch) for v in new}
         gone += [(key, v.known, v.batch) for v in old if (v.known, v.batch) not in there]
         stored += [v for v in new if v not in old]
         if moves is not None:
-            for versions, sign in ((old, -1), (new, 1)):
-                for version in versions:
-                    moves.count(version, sign)
+            moves.replace(old, new)
     steps, spent = _mended(moves, series, view) if moves is not None else ([], [])
     return Change(series, position, position, stored, steps, gone, spent)
 
