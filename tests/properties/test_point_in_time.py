@@ -108,8 +108,9 @@ def memory() -> Iterator[Online]:
 @example(histories.tied, set(), 1)
 @given(histories.histories, st.sets(st.integers(1, 12)), st.integers(0, 3))
 def test_online_is_the_oracle(history: History, stops: set[int], seed: int) -> None:
-    """However the batches are grouped into updates, and in whatever order the rows of a batch lie; every third time in SQL too,
-    which differs from memory in how it keeps, and not in what is kept.
+    """However the batches are grouped into updates, and in whatever order the rows of a batch lie.
+
+    A quarter of them in SQL too, which differs from memory in how it keeps, and not in what is kept.
     """
     history = history.shuffled(seed)
     for features, question, asked in cases(history):

@@ -1,4 +1,4 @@
-"""The features of one question, now: compiled once, then a few look-ups and one Polars expression a question.
+"""The features of one question, now: compiled once, then a few look-ups and closures a question.
 
 A lookup answers with what `offline.build` yields for the same question, bit for bit, provided that the store has seen the
 batches. Values are plain Python: text, int, float, bool or None.
@@ -109,7 +109,8 @@ def _call(feature: Called, spec: Spec) -> Callable[[Request], object]:
 
     def call(request: Request) -> object:
         row = tuple(request.get(n) for n in schema)
-        return called.one(feature, pl.DataFrame([row], schema=schema, orient="row"))[0]
+        # Twice, since Polars computes one row alone otherwise: see `meaning.laid`, which would have to copy it.
+        return called.one(feature, pl.DataFrame([row, row], schema=schema, orient="row"))[0]
 
     return call
 
