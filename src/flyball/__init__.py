@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from flyball.data.kinds import delta, frames, push, sql
     from flyball.data.preparing import prepare
     from flyball.data.source import files
+    from flyball.learn.features.declare import Feature
     from flyball.learn.features.notation import feature, features, function, latest, since_last, trend, window
     from flyball.learn.model import Params, between, model
     from flyball.learn.search import by_time, search
@@ -65,6 +66,7 @@ _HOMES = {
     "data.expectations.expect": "column table",
     "data.kinds": "delta frames push sql",
     "data.source": "files",
+    "learn.features.declare": "Feature",
     "learn.features.notation": "feature features function latest since_last trend window",
     "learn.model": "Params between model",
     "learn.search": "by_time search",
@@ -83,6 +85,7 @@ __all__ = [
     "Contract",
     "DataError",
     "DeclarationError",
+    "Feature",
     "FlyballError",
     "GateError",
     "Metric",

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from flyball import cli
+from flyball.release import version
 from tests.oracles import projects
 
 Say = Callable[..., Any]
@@ -182,6 +183,28 @@ def test_what_changed_since_it_was_trained_is_worth_nothing_yet_and_leaves_its_s
     assert model["why"] == "category_returns changed since sent_back-1 was trained"
     text = say("features", "--no-worth", text=True)
     assert "1 series of the online store" in text and "worth not told: not asked for" in text
+
+
+def test_a_version_that_is_broken_is_told_without_its_worth(say: Say, shop: Path) -> None:
+    session = projects.opened(shop)
+    (row,) = version.versions(session.facts, "shop", "short")[-1:]
+    manifest = version.read("shop", row, session.blobs, session.signer)
+    blobs = session.home / "artifacts"
+    for digest, why in (
+        (manifest.artifacts["encoder.json"], "is not what was stored"),
+        (manifest.artifacts["examples"], "There is no artifact"),
+        (row.manifest, "can be read"),
+    ):
+        (file,) = (f for f in blobs.rglob("*") if f.is_file() and f.name in digest and digest.endswith(f.name))
+        file.chmod(0o600)
+        kept = file.read_bytes()
+        file.unlink() if "no artifact" in why else file.write_bytes(b"junk")
+        try:
+            (model,) = say("features", "--model", "short")["models"]
+        finally:
+            file.write_bytes(kept)
+        assert why in model["why"] and all(f["worth"] is None for f in model["features"])
+        assert all(f["cost"]["seconds"] > 0 for f in model["features"])
 
 
 def test_a_version_whose_examples_were_erased_is_told_without_its_worth(say: Say) -> None:

@@ -128,17 +128,17 @@ def test_a_flight_never_sees_itself_nor_what_landed_after_it_was_asked(session: 
 
 
 def test_what_a_flight_sees_of_its_plane(session: Session, built: Examples) -> None:
-    """By hand: its age, the last landing that was known, and the last departure before it in the timetable."""
+    """By hand: its year, the last landing that was known, and the last departure before it in the timetable."""
     tables = snapshot.read(session, flights.lateness, snapshot.present(session, flights.lateness))
-    known = dict(tables["Plane"].select("tailnum", "built").collect().iter_rows())
+    known = dict(tables["Plane"].select("tailnum", "year").collect().iter_rows())
     rows = tables["Flight"].select("flight_id", "tailnum", "scheduled", "settled", "late").collect()
     whose = dict(rows.select("flight_id", "tailnum").iter_rows())
-    ages, turned = 0, 0
+    dated, turned = 0, 0
     for row in built.frame.gather_every(4_001).iter_rows(named=True):
         asked, leaves, tail = row["_asked"], row["_request.scheduled"], whose[row["_request.flight_id"]]
         others = rows.filter((pl.col("tailnum") == tail) & (pl.col("flight_id") != row["_request.flight_id"]))
         made = known.get(tail)
-        assert row["age"] == ((asked - made).total_seconds() if made else None)
+        assert row["plane_year"] == made
         settled = others.filter(pl.col("late").is_not_null() & (pl.col("settled") < asked))["settled"].max()
         recent = isinstance(settled, datetime) and asked - settled <= timedelta(days=7)
         assert row["landed"] == ((asked - settled).total_seconds() if recent else None)
@@ -146,8 +146,8 @@ def test_what_a_flight_sees_of_its_plane(session: Session, built: Examples) -> N
         today = isinstance(before, datetime) and leaves - before <= timedelta(days=1)
         gap = timedelta(days=30) - LEAD  # counted from when the timetable was known
         assert row["turnaround"] == ((leaves - before + gap).total_seconds() if today else None)
-        ages, turned = ages + (made is not None), turned + today
-    assert min(ages, turned) > 20
+        dated, turned = dated + (made is not None), turned + today
+    assert min(dated, turned) > 20
 
 
 @pytest.mark.parametrize(

@@ -295,7 +295,7 @@ def test_an_impossible_wind_passes_for_the_contract_to_refuse() -> None:
 
 
 @pytest.mark.parametrize(("year", "built"), [("1999", utc(1, 1, 0, year=1999)), (None, None), ("0", None)])
-def test_a_plane_is_as_old_as_its_year(year: str | None, built: datetime | None) -> None:
+def test_a_plane_is_known_from_its_year_on(year: str | None, built: datetime | None) -> None:
     """One without a year, or of a year that never was, has no time: the contract refuses it."""
     found = preparation.planes(raw({"tailnum": "N14228", "year": year, "speed": None})).collect()
-    assert found.rows(named=True) == [{"_line": 1, "tailnum": "N14228", "built": built}]
+    assert found.rows(named=True) == [{"_line": 1, "tailnum": "N14228", "year": year, "built": built}]

@@ -7,7 +7,7 @@ is found, a process died over what waits, and the worker, whose death harms nobo
 
 from __future__ import annotations
 
-from flyball._kernel.errors import RetryableError
+from flyball._kernel.errors import DeclarationError, RetryableError
 from flyball.cycle import apply, pushed, received
 from flyball.cycle.pushed import MARK, Waiting
 from flyball.cycle.session import TAKEN, Session, Tell, held
@@ -51,14 +51,16 @@ class Arriving:
                     return False
                 mark.touch()
                 try:
-                    failed = received.take(session, [], tell, most=1, but=self._failed)
+                    failed = frozenset(received.take(session, [], tell, most=1, but=self._failed))
                 finally:
                     mark.unlink(missing_ok=True)
+        except DeclarationError:
+            failed = waiting  # a rule that does not run on one of them: the worker says so, and rests
         except RetryableError as problem:
             if problem.code != TAKEN:
                 raise
             return False
         still = pushed.waiting(session) & waiting
-        self._failed = (self._failed | failed.keys()) & still
+        self._failed = (self._failed | failed) & still
         self._seen = waiting - (still - self._failed)  # a backlog is worth another pass at once
         return not still

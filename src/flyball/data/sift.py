@@ -352,8 +352,8 @@ def _keys(typed: pl.DataFrame, spec: Spec, unread: pl.Series) -> tuple[pl.Series
 
 
 def _sealed(spec: Spec, schema: Mapping[str, pl.DataType]) -> list[pl.Expr]:
-    """The cells that lie sealed beside those of the contract, under their names."""
-    return [cell for name in spec.names if (cell := seal.stored(name, schema)) is not None]
+    """The cells that lie sealed beside those that the contract seals, under their names; beside others only a forger lays any."""
+    return [cell for name in spec.sealed if (cell := seal.stored(name, schema)) is not None]
 
 
 def _kept(spec: Spec, schema: Mapping[str, pl.DataType], faults: Mapping[str, pl.Expr]) -> list[pl.Expr]:

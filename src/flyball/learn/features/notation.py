@@ -39,7 +39,7 @@ from flyball.learn.features.declare import (
     Window,
 )
 
-Definition = pl.Expr | Latest | Window | Called
+Definition = pl.Expr | Feature
 """What a name is given to."""
 One = dy.Column | tuple[dy.Column, dy.Column]
 By = One | list[One]
@@ -172,7 +172,10 @@ def trend(value: pl.Expr) -> Aggregated:
 
 
 def since_last() -> Aggregated:
-    """Seconds since the last row of a window became known: `fb.window(Visit, fb.since_last(), by=..., over=days(365))`."""
+    """Seconds since the last row of a window became known: `fb.window(Visit, fb.since_last(), by=..., over=days(365))`.
+
+    A gap leaves younger rows out, and does not make the others younger: with gap=days(7) there is no value below a week.
+    """
     return Aggregated(pl.lit(value=True), Aggregate("since"))
 
 
