@@ -111,7 +111,7 @@ class App:
                 f"The app {self.name!r} has no single model {name!r}." if name else f"Which model of {self.name!r}?",
                 where=self.place,
                 why=f"It declares {', '.join(m.name for m in self.models)}.",
-                next="Name one of them.",
+                next=f"Name one of them: --model {self.models[0].name}",
             )
         return found[0]
 

@@ -292,3 +292,30 @@ def test_an_expression_that_does_not_fit_the_request_is_refused() -> None:
 def test_the_kind_of_a_computed_feature_follows_from_its_type(expression: pl.Expr, kind: str) -> None:
     (output,) = fb.features(x=expression).outputs(Flight)
     assert output.kind == kind
+
+
+def wide(**said: Any) -> Any:
+    return fb.window(Weather, said.pop("value", pl.len()), by=said.pop("by", (Flight.origin, Weather.station)), **said)
+
+
+@pytest.mark.parametrize(
+    ("code", "declare"),
+    [
+        ("span-not-positive", lambda: wide(over=7)),
+        ("span-not-positive", lambda: wide(over="7d")),
+        ("span-not-positive", lambda: wide(over=days(7), gap=3)),
+        ("span-not-positive", lambda: fb.latest(Flight, by=Flight.origin, max_age=30)),  # type: ignore[arg-type]
+        ("window-of-unknown-aggregate", lambda: wide(value=Weather.wind, over=days(7))),
+        ("window-of-unknown-aggregate", lambda: wide(value=fb.since_last, over=days(7))),
+        ("window-of-unknown-aggregate", lambda: fb.trend(Weather.wind)),  # type: ignore[arg-type]
+        ("column-without-contract", lambda: wide(by=(Flight.origin, "station"), over=days(7))),
+        ("feature-of-unknown-kind", lambda: fb.features(wide(over=days(7)))),
+    ],
+)
+def test_what_is_easily_miswritten_is_refused_at_its_own_line(code: str, declare: Any) -> None:
+    refused(code, declare)
+
+
+def test_a_definition_keeps_the_line_that_it_stands_on() -> None:
+    late = wide(over=days(7))
+    assert only(fb.features(late=late)).place == late.place

@@ -198,6 +198,18 @@ def test_when_nobody_is_left_the_first_error_is_told() -> None:
     assert [each.role for each in found.failed] == ["champion", "baseline"]
 
 
+def test_a_fault_of_ours_is_said_once_and_the_caller_s_never(caplog: pytest.LogCaptureFixture) -> None:
+    """Another version answers, so nobody else would hear of it."""
+    ours = failing("orders-7", lambda: AdapterError("store-busy", "The store of orders-7 is busy"), "lookup")
+    theirs = failing("orders-8", lambda: DataError("key-not-given", "secret"), "lookup")
+    for champion in (ours, theirs):
+        for _ in range(3):
+            Table(Routed(1, champion, fallbacks=(("previous", NEW),))).ask()
+    said = [record.getMessage() for record in caplog.records]
+    assert len([text for text in said if "orders-7 failed on a question: The store of orders-7 is busy" in text]) == 1
+    assert not [text for text in said if "secret" in text]
+
+
 @pytest.mark.parametrize("output", [math.nan, math.inf, -math.inf])
 def test_what_is_no_number_is_no_answer(output: float) -> None:
     found = Table(Routed(1, says("orders-1", output), fallbacks=(("previous", NEW),))).ask()

@@ -78,6 +78,9 @@ def _show(found: Skew) -> None:
             for row in found.rows
         ]
         say.table(("prediction", "asked", "feature", "answered by", "built again", "cause", ""), shown)
+    differing = sum(c.differing for c in said.features.values())
+    if len(found.rows) < differing:
+        say.line(f"[dim]{len(found.rows):,} of {differing:,} values that differ; --limit shows more[/]")
     say.line()
     say.line(_verdict(found))
 
@@ -87,7 +90,11 @@ def _verdict(found: Skew) -> str:
     differing, unexplained = sum(c.differing for c in values), sum(c.unexplained for c in values)
     compared = sum(c.compared for c in values)
     if not compared:
-        return "Nothing was compared."
+        return (
+            "Nothing was compared."
+            if found.found.answers
+            else "Nothing was compared: no answer of that time is recorded."
+        )
     if not differing:
         return f"{say.MARKS['done']} no skew: all {compared:,} values are the same, bit for bit"
     if not unexplained:

@@ -226,10 +226,10 @@ def ref(column: dy.Column) -> Ref:
     if owner is None:
         raise DeclarationError(
             "column-without-contract",
-            "This column was not taken from a flyball contract.",
+            f"This {type(column).__name__} is no column of a flyball contract.",
             where=place.here(),
             why="A column is named as Contract.column, such as Flight.origin, so that its table is known.",
-            next="Declare it in a class that derives from flyball.Contract, and name it through that class.",
+            next="Name it as it stands in its contract: no text, and without .col; an expression takes a name: hour=...",
         )
     return Ref(owner, column.name)
 

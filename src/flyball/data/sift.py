@@ -352,7 +352,7 @@ def _keys(typed: pl.DataFrame, spec: Spec, unread: pl.Series) -> tuple[pl.Series
 
 
 def _sealed(spec: Spec, schema: Mapping[str, pl.DataType]) -> list[pl.Expr]:
-    """The cells that lie sealed beside those that the contract seals, under their names; beside others only a forger lays any."""
+    """The cells that lie sealed beside those that the contract seals, under their names; a forger may lay others."""
     return [cell for name in spec.sealed if (cell := seal.stored(name, schema)) is not None]
 
 

@@ -14,6 +14,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from traceback import format_tb
 from typing import Any, NamedTuple
 
@@ -22,7 +23,7 @@ import numpy as np
 
 from flyball._kernel import ids
 from flyball._kernel.clock import Clock, micros
-from flyball._kernel.errors import Bug, FlyballError, StateError
+from flyball._kernel.errors import Bug, DataError, FlyballError, StateError
 from flyball.learn.export.predictor import Predictor
 from flyball.serve.journal import Answer
 
@@ -125,6 +126,8 @@ def attempt(plan: Plan, asking: Question, epoch: int, role: str, clock: Clock) -
         features, output = _computed(plan, asking)
     except FlyballError as problem:
         error, features, output = problem, {}, math.nan
+        if not isinstance(problem, DataError):
+            _told(plan.version, str(problem))
     seconds = clock.monotonic() - began
     answer = Answer(
         id=ids.uuid7(asking.asked),
@@ -143,6 +146,12 @@ def attempt(plan: Plan, asking: Question, epoch: int, role: str, clock: Clock) -
         failed="" if error is None else error.code,
     )
     return Attempt(answer, seconds, error)
+
+
+@lru_cache(maxsize=256)
+def _told(version: str, problem: str) -> None:
+    """Say a fault of ours once: who is answered by another version never hears of it, and every attempt is recorded."""
+    _log.error("%s failed on a question: %s", version, problem)
 
 
 def _computed(plan: Plan, asking: Question) -> tuple[dict[str, Any], float]:

@@ -54,7 +54,8 @@ def update(store: Online, features: FeatureSet, tables: Mapping[str, pl.LazyFram
             # A new series may be large: one at a time. What a batch adds to all others is one transaction.
             for together in [[f] for f in alike] if since is None else [alike]:
                 with store.view() as view:
-                    decided = [change(f, NOTHING if since is None else since, fresh, view) for f in together]
+                    there = None if since is None else _there(together[0], fresh, view)
+                    decided = [change(f, NOTHING if since is None else since, fresh, view, there) for f in together]
                 store.commit(decided)
 
 
@@ -90,13 +91,24 @@ def refill(
     return len(changes)
 
 
-def change(feature: Latest | Window, since: int, rows: pl.DataFrame, view: View) -> Change:
-    """What the rows of later batches do to the series of a feature that holds batches up to `since`."""
+def _there(feature: Latest | Window, rows: pl.DataFrame, view: View) -> Sequence[bytes]:
+    """The keys of which there are versions already; the same in all series of a table that are at one position."""
+    return list(view.chains(online.name(feature), rows[_PACKED].unique().to_list()))
+
+
+def change(
+    feature: Latest | Window, since: int, rows: pl.DataFrame, view: View, there: Sequence[bytes] | None = None
+) -> Change:
+    """What the rows of later batches do to the series of a feature that holds batches up to `since`.
+
+    Args:
+        there: the keys of these rows that the series knows; None where that is still to be asked.
+    """
     series = online.name(feature)
     fresh = sorted(versions(feature, rows), key=_key)
     known = view if since > NOTHING else None
     keys = list(dict.fromkeys(v.key for v in fresh))
-    olds = known.chains(series, keys) if known else {}
+    olds = known.chains(series, keys if there is None else there) if known else {}
     alone = not olds and len(keys) == len(fresh)  # no key was there before, or comes twice: nothing is corrected
     stored = fresh if alone else list[Version]()
     moves = Moves(feature) if isinstance(feature, Window) and feature.aggregate.adds else None
@@ -142,7 +154,8 @@ def keyed(spec: contract.Spec, rows: pl.DataFrame) -> pl.DataFrame:
     if _PACKED in rows.columns:
         return rows
     keys = rows.select(meaning.comparable(k, rows.schema[k]) for k in spec.key)
-    return rows.with_columns(pl.Series(_PACKED, map(online.packed, keys.iter_rows()), dtype=pl.Binary))
+    # In the order in which they lie in a store: what is sorted once is sorted for every series.
+    return rows.with_columns(pl.Series(_PACKED, map(online.packed, keys.iter_rows()), dtype=pl.Binary)).sort(_PACKED)
 
 
 def _counted(window: Window, keys: Iterable[bytes], found: pl.DataFrame) -> Iterator[Version]:

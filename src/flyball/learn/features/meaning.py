@@ -21,7 +21,7 @@ from itertools import chain
 
 import polars as pl
 
-from flyball._kernel import clock
+from flyball._kernel import clock, durations
 from flyball._kernel.errors import DataError, DeclarationError
 from flyball.data import contract, rules
 from flyball.data.contract import Contract, Spec
@@ -269,7 +269,7 @@ def _problems(feature: Feature, question: type[Contract]) -> Iterator[Problem]:
             if feature.max_age is not None and feature.max_age < timedelta(0):
                 yield (
                     "span-not-positive",
-                    f"has max_age={feature.max_age}.",
+                    f"has max_age={durations.short(feature.max_age)}.",
                     "An age is counted back from the question.",
                 )
             for name in feature.columns:
@@ -288,15 +288,16 @@ def _problems(feature: Feature, question: type[Contract]) -> Iterator[Problem]:
 
 def _window(window: Window) -> Iterator[Problem]:
     if not window.over or min(window.over) <= timedelta(0):
-        yield "span-not-positive", f"covers {window.over}.", "A window covers a span of time before the question."
+        spans = ", ".join(durations.short(span) for span in window.over) or "no span"
+        yield "span-not-positive", f"covers {spans}.", "A window covers a span of time before the question."
     if window.gap < timedelta(0):
         yield (
             "span-not-positive",
-            f"has gap={window.gap}.",
+            f"has gap={durations.short(window.gap)}.",
             "A window that ends after the question would see the future.",
         )
     if not rules.row_wise(window.value.polars):
-        yield "expression-not-row-wise", f"adds up {window.value}.", _ROW_WISE
+        yield "expression-not-row-wise", f"takes the {window.aggregate.how} of {window.value}.", _ROW_WISE
     try:
         kind = dtype(window)
     except pl.exceptions.PolarsError as problem:
@@ -333,7 +334,11 @@ def _entity(feature: Latest | Window, asks: Spec, looks: Spec) -> Iterator[Probl
 def _missing(names: list[str] | tuple[str, ...], spec: Spec) -> Iterator[Problem]:
     for name in names:
         if name not in spec.names:
-            yield "no-such-column", f"reads {name!r}, and {spec.name} has no such column.", f"It has {spec.names}."
+            yield (
+                "no-such-column",
+                f"reads {name!r}, and {spec.name} has no such column.",
+                f"It has {', '.join(spec.names)}.",
+            )
 
 
 def _schema(table: type[Contract], expression: pl.Expr) -> pl.DataType:

@@ -57,7 +57,7 @@ def features(*given: dy.Column | Feature, **named: Definition) -> FeatureSet:
         DeclarationError: `feature-name-taken`, `feature-of-unknown-kind`, `column-without-contract`.
     """
     where = place.here()
-    found = [each if isinstance(each, Feature) else _given(each, where) for each in given]
+    found = [_unnamed(each, where) for each in given]
     found += [_named(name, definition, where) for name, definition in named.items()]
     names = [f.name for f in found]
     twice = sorted({n for n in names if names.count(n) > 1})
@@ -115,14 +115,15 @@ def latest(
         columns: what to take; by default all columns but key, times, outcomes and personal ones.
 
     Raises:
-        DeclarationError: `no-such-column`.
+        DeclarationError: `no-such-column`, `column-without-contract`, `span-not-positive` (an age that is no duration).
     """
     spec = contract.spec(table)
     if columns is None:
         skip = {*spec.key, spec.event_time, *spec.late, *spec.with_role(contract.Personal)}
         taken = tuple(n for n in spec.names if n not in skip)
     else:
-        taken = tuple(contract.ref(c).name for c in columns)
+        taken = tuple(contract.ref(c).name for c in ([columns] if isinstance(columns, dy.Column) else columns))
+    _spans(max_age=max_age)
     return Latest("", table, _entity(table, by), max_age, taken, place.here())
 
 
@@ -148,12 +149,14 @@ def window(
         gap: how long before the question the window ends: a week, where what is younger is not to be relied upon yet.
 
     Raises:
-        DeclarationError: `window-of-unknown-aggregate`, `no-such-column`.
+        DeclarationError: `window-of-unknown-aggregate`, `no-such-column`, `column-without-contract`, `span-not-positive` (a
+            span that is no duration).
     """
+    spans = tuple(over) if isinstance(over, list | tuple) else (over,)
+    _spans(*spans, gap=gap)
     inner, how = value.split if isinstance(value, Aggregated) else _split(value)
     if where is not None:
         inner = pl.when(where).then(inner)
-    spans = (over,) if isinstance(over, timedelta) else tuple(over)
     return Window("", table, Expression(inner), how, _entity(table, by), spans, gap or timedelta(), place.here())
 
 
@@ -168,7 +171,7 @@ class Aggregated:
 
 def trend(value: pl.Expr) -> Aggregated:
     """The least-squares slope of a row-wise expression over the time at which its rows were known, per day."""
-    return Aggregated(value, Aggregate("trend"))
+    return Aggregated(_expression(value), Aggregate("trend"))
 
 
 def since_last() -> Aggregated:
@@ -213,8 +216,16 @@ def function(
     return Called("", call, reads, dtype, where)
 
 
-def _given(column: dy.Column, where: Place) -> Given:
-    return Given(contract.ref(column), where, reason=column.description or "")
+def _unnamed(given: dy.Column | Feature, where: Place) -> Feature:
+    if isinstance(given, Feature) and not given.name:
+        raise DeclarationError(
+            "feature-of-unknown-kind",
+            f"A feature of the kind {type(given).__name__} has no name.",
+            where=where,
+            why="Only columns of the request, and features under @fb.feature, bring one of their own.",
+            next="Name it: features(Flight.origin, hour=...).",
+        )
+    return given if isinstance(given, Feature) else Given(contract.ref(given), where, reason=given.description or "")
 
 
 def _named(name: str, definition: Definition, where: Place) -> Feature:
@@ -222,26 +233,51 @@ def _named(name: str, definition: Definition, where: Place) -> Feature:
         case pl.Expr():
             return Computed(name, Expression(definition), where)
         case Latest() | Window() | Called():
-            return replace(definition, name=name, place=where)
+            return replace(definition, name=name)
         case _:
             raise DeclarationError(
                 "feature-of-unknown-kind",
                 f"The feature {name!r} is {type(definition).__name__}.",
                 where=where,
                 why="A named feature is a Polars expression, latest(...), window(...) or function(...).",
-                next="Give request columns first and without a name: features(Flight.origin, hour=...).",
+                next="Give request columns first and without a name: features(Flight.origin, hour=...); a function under "
+                "@fb.feature returns its definition.",
             )
 
 
-def _split(value: pl.Expr) -> tuple[pl.Expr, Aggregate]:
-    found = aggregate.of(value)
+def _spans(*over: object, **named: object) -> None:
+    for name, span in [*(("over", each) for each in over), *named.items()]:
+        if span is not None and not isinstance(span, timedelta):
+            raise DeclarationError(
+                "span-not-positive",
+                f"{name}={span!r:.100} is no duration.",
+                where=place.here(),
+                why="A number alone does not say of what.",
+                next=f"Write {name}=days(7), hours(6) or minutes(30).",
+            )
+
+
+def _expression(value: object) -> pl.Expr:
+    if not isinstance(value, pl.Expr):
+        raise DeclarationError(
+            "window-of-unknown-aggregate",
+            f"A window cannot keep a {type(value).__name__}.",
+            where=place.here(),
+            why="It keeps an aggregate of a Polars expression over a row.",
+            next="Write Table.column.col.mean(), pl.len(), fb.trend(Table.column.col) or fb.since_last().",
+        )
+    return value
+
+
+def _split(value: object) -> tuple[pl.Expr, Aggregate]:
+    found = aggregate.of(_expression(value))
     if found is None:
         raise DeclarationError(
             "window-of-unknown-aggregate",
             f"A window cannot keep {value!s:.200}.",
             where=place.here(),
-            why="It is mean, sum, count, std, var, min, max, median, quantile or n_unique of a row-wise expression, "
-            "pl.len(), trend(...) or since_last().",
+            why="It is mean, sum, count, std, var, min, max, median, quantile (of one level from 0 to 1) or n_unique of a "
+            "row-wise expression, pl.len(), trend(...) or since_last().",
             next="Write the aggregate last: (expression).mean(); and choose rows by where=.",
         )
     return found
@@ -250,7 +286,9 @@ def _split(value: pl.Expr) -> tuple[pl.Expr, Aggregate]:
 def _entity(table: type[Contract], by: By) -> Entity:
     pairs = [each if isinstance(each, tuple) else (each, each) for each in (by if isinstance(by, list) else [by])]
     pairs = [] if any(len(pair) != 2 for pair in pairs) else pairs
-    entity = Entity(tuple(contract.ref(ours).name for ours, _ in pairs), tuple(theirs.name for _, theirs in pairs))
+    entity = Entity(
+        tuple(contract.ref(ours).name for ours, _ in pairs), tuple(contract.ref(theirs).name for _, theirs in pairs)
+    )
     lacking = [name for name in entity.table if name not in contract.spec(table).names]
     if lacking or not pairs:
         raise DeclarationError(
