@@ -137,8 +137,8 @@ def versions(feature: Latest | Window, rows: pl.DataFrame) -> Iterator[Version]:
         meaning.entity(feature.by.table, rows.schema),
         *kept,
     ]
-    timed = rows.with_columns(*meaning.times(spec))
-    keys = keyed(spec, rows)[_PACKED].to_list()
+    rows = keyed(spec, rows)
+    timed, keys = rows.with_columns(*meaning.times(spec)), rows[_PACKED].to_list()
     found = meaning.of_each(timed, **{f"_{n}": each for n, each in enumerate(about)})
     if isinstance(feature, Window):
         meaning.fitting(feature, found["_5"])
