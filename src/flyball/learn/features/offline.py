@@ -7,8 +7,7 @@ window that adds up is the difference of two running totals (`sums`), any other 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from time import perf_counter
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import polars as pl
@@ -21,16 +20,12 @@ from flyball.learn.features.declare import Called, Computed, FeatureSet, Given, 
 from flyball.learn.features.meaning import NEVER
 from flyball.learn.features.timeline import Past
 
-Meter = Callable[[str, float], None]
-"""Told the name of a feature and the seconds that it took; what features share counts for the first of them."""
-
 
 def build(
     features: FeatureSet,
     question: type[Contract],
     questions: pl.DataFrame,
     tables: Mapping[str, pl.LazyFrame],
-    meter: Meter = lambda name, seconds: None,
 ) -> pl.DataFrame:
     """The features of every question, one row each, in the order of `questions`.
 
@@ -39,7 +34,6 @@ def build(
         question: the contract of the questions.
         questions: the request columns of `question` (key included) and `_asked`.
         tables: contract name -> observation frame (contract columns, `_batch`, `_known`, `_outcome_known`).
-        meter: told what each feature took.
 
     Returns:
         One column per output of `features`. A window is Float64, or Int64 where it counts; anything else of its column's type.
@@ -52,10 +46,10 @@ def build(
     spec = contract.spec(question)
     _need(questions.columns, {*features.reads(question), *spec.key, "_asked"}, "the questions")
     questions = questions.with_row_index("_row").sort("_asked")
-    parts = [questions.select("_row"), *_requested(features, questions, meter)]
+    parts = [questions.select("_row"), *_requested(features, questions)]
     for table in features.tables():
         wanted = [f for f in features.features if isinstance(f, Looked) and f.table is table]
-        parts += _looked_up(wanted, question, questions, tables, meter)
+        parts += _looked_up(wanted, question, questions, tables)
     outputs = [o.name for o in features.outputs(question)]
     return pl.concat(parts, how="horizontal").sort("_row").select(outputs)
 
@@ -94,11 +88,10 @@ def versions(rows: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:
     return rows.with_columns(pl.Series(name, values) for name, values in found.items())
 
 
-def _requested(features: FeatureSet, questions: pl.DataFrame, meter: Meter) -> list[pl.DataFrame]:
+def _requested(features: FeatureSet, questions: pl.DataFrame) -> list[pl.DataFrame]:
     """What is taken, computed or called from the request."""
     found: list[pl.DataFrame] = []
     for feature in features.features:
-        began = perf_counter()
         match feature:
             case Given():
                 found.append(questions.select(feature.name))
@@ -108,7 +101,6 @@ def _requested(features: FeatureSet, questions: pl.DataFrame, meter: Meter) -> l
                 found.append(called.each(feature, questions).to_frame())
             case _:
                 continue
-        meter(feature.name, perf_counter() - began)
     return found
 
 
@@ -117,12 +109,10 @@ def _looked_up(
     question: type[Contract],
     questions: pl.DataFrame,
     tables: Mapping[str, pl.LazyFrame],
-    meter: Meter,
 ) -> list[pl.DataFrame]:
     """The outputs of the features of one table, for questions sorted by `_asked`."""
     table = features[0].table
     spec = contract.spec(table)
-    began = perf_counter()
     if spec.name not in tables:
         raise DataError(
             "table-not-given",
@@ -157,8 +147,6 @@ def _looked_up(
         else:
             built = (sums if feature.aggregate.adds else scan).build(feature, pasts[by])
         found.append(pasts[by].back(built))
-        meter(feature.name, perf_counter() - began)
-        began = perf_counter()
     return found
 
 
