@@ -77,7 +77,9 @@ def _show(found: Skew) -> None:
             (row.prediction, row.asked.isoformat(), row.column, row.logged, row.recomputed, row.cause, row.detail)
             for row in found.rows
         ]
-        say.table(("prediction", "asked", "feature", "answered by", "built again", "cause", ""), shown)
+        say.table(
+            ("prediction", "asked", "feature", "answered by", "built again", "cause", ""), shown, whole={"prediction"}
+        )
     differing = sum(c.differing for c in said.features.values())
     if len(found.rows) < differing:
         say.line(f"[dim]{len(found.rows):,} of {differing:,} values that differ; --limit shows more[/]")

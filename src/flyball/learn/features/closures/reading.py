@@ -6,7 +6,6 @@ nodes are asked of Polars, never worked out.
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -69,12 +68,14 @@ class Reading:
         columns: those that it reads.
         literals: the values that it compares and computes with.
         zones: the time zones that it converts to.
+        parts: the expression and all within it, by their nodes.
     """
 
     empty: pl.DataFrame
     columns: set[str] = field(default_factory=set)
     literals: list[Any] = field(default_factory=list)
     zones: set[str] = field(default_factory=set)
+    parts: dict[str, pl.Expr] = field(default_factory=dict)
 
     def term(self, expression: pl.Expr) -> Term:
         """The root of an expression.
@@ -84,9 +85,24 @@ class Reading:
         """
         try:
             read = expression.meta.serialize(format="json")
+            self._take_apart(expression)
         except FAILURES as problem:  # such as one with a Python function in it
             raise Untranslated from problem
         return self._node(json.loads(read))
+
+    def _take_apart(self, expression: pl.Expr) -> None:
+        """Keep every part of an expression under its node: to make one of JSON is what must never be done."""
+        left = [expression]
+        while left:
+            part = left.pop()
+            self.parts[_key(json.loads(part.meta.serialize(format="json")))] = part
+            left += part.meta.pop()
+
+    def _part(self, node: Any) -> pl.Expr:
+        part = self.parts.get(_key(node))
+        if part is None:
+            raise Untranslated(node)
+        return part
 
     def _node(self, node: Any) -> Term:
         match node:
@@ -100,7 +116,7 @@ class Reading:
                 return self._binary(node, op, self._node(left), self._node(right))
             case {"Ternary": {"predicate": predicate, "truthy": yes, "falsy": no}} if len(node) == 1:
                 inputs = self._node(predicate), self._node(yes), self._node(no)
-                return self._folded(node, inputs) or logic.choose(self._dtype(node), *inputs)
+                return self._folded(node, inputs) or logic.choose(self._dtype(self._part(node)), *inputs)
             case {"Cast": {"expr": inner, "dtype": _, "options": "Strict" | "NonStrict"}} if len(node) == 1:
                 return self._cast(node, self._node(inner))
             case {"Function": {"input": list(inputs), "function": function, **rest}} if len(node) == 1 and not rest:
@@ -108,12 +124,11 @@ class Reading:
                 return self._function(node, name, options, tuple(self._node(each) for each in inputs))
         raise Untranslated(node)
 
-    def _dtype(self, node: Any) -> pl.DataType:
+    def _dtype(self, part: pl.Expr) -> pl.DataType:
         try:
-            expression = pl.Expr.deserialize(io.StringIO(json.dumps(node)), format="json")
-            return self.empty.select(expression.alias("value")).schema["value"]
+            return self.empty.select(part.alias("value")).schema["value"]
         except FAILURES as problem:
-            raise Untranslated(node) from problem
+            raise Untranslated from problem
 
     def _column(self, name: str) -> Term:
         dtype = self.empty.schema[name]
@@ -138,8 +153,7 @@ class Reading:
     def _evaluated(self, node: Any) -> Term:
         """What needs no row is what Polars says that it is."""
         try:
-            expression = pl.Expr.deserialize(io.StringIO(json.dumps(node)), format="json")
-            series = pl.select(expression.alias("value")).to_series()
+            series = pl.select(self._part(node).alias("value")).to_series()
         except FAILURES as problem:
             raise Untranslated(node) from problem
         dtype = series.dtype
@@ -161,7 +175,7 @@ class Reading:
         return self._evaluated(node)
 
     def _cast(self, node: Any, inner: Term) -> Term:
-        return self._evaluated(node) if inner.constant else cast(inner, self._dtype(node))
+        return self._evaluated(node) if inner.constant else cast(inner, self._dtype(self._part(node)))
 
     def _binary(self, node: Any, op: str, left: Term, right: Term) -> Term:
         folded = self._folded(node, (left, right))
@@ -169,11 +183,16 @@ class Reading:
             return folded
         if op in logic.COMPARISONS:
             numeric = all(is_float(t.dtype) or limits(t.dtype) is not None for t in (left, right))
-            total = {"BinaryExpr": {**node["BinaryExpr"], "op": "Plus"}}
-            return logic.compare(op, left, right, self._dtype(total) if numeric else None)
+            sides = node["BinaryExpr"]
+            return logic.compare(
+                op,
+                left,
+                right,
+                self._dtype(self._part(sides["left"]) + self._part(sides["right"])) if numeric else None,
+            )
         if op in ("And", "Or", "Xor"):
             return logic.connect(op, left, right)
-        dtype = self._dtype(node)
+        dtype = self._dtype(self._part(node))
         if op == "Plus" and dtype == pl.String:
             return texts.joined_text(left, right)
         if is_ticks(dtype):
@@ -187,11 +206,15 @@ class Reading:
         folded = self._folded(node, inputs)
         if folded is not None:
             return folded
-        dtype = self._dtype(node)
+        dtype = self._dtype(self._part(node))
         if isinstance(dtype, pl.Datetime) and dtype.time_zone is not None:
             self.zones.add(dtype.time_zone)
         found = FUNCTIONS[name](Call(dtype, inputs, options))
         return Term(dtype, found.run, loose=found.loose or (inputs[0].loose and not inputs[0].constant))
+
+
+def _key(node: Any) -> str:
+    return json.dumps(node, sort_keys=True)
 
 
 def _named(function: Any) -> tuple[str, Any]:
