@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from flyball import cli
+from flyball.cli import say as saying
 from flyball.release import version
 from tests.oracles import projects
 
@@ -157,7 +158,8 @@ def test_the_same_command_says_the_same_worth_again(say: Say) -> None:
     assert one == two and set(one) == {"category", "customer_returns"}
 
 
-def test_a_person_reads_it_as_a_table(say: Say) -> None:
+def test_a_person_reads_it_as_a_table(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(saying.out, "width", 400)  # what was measured decides which cells are folded in a narrower one
     text = say("features", "--model", "sent_back", text=True)
     assert "sent_back: sent_back-1 (champion); short: short-1 (champion)" in " ".join(text.split())
     assert "How often this customer has sent things back." in text
