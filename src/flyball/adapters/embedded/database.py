@@ -15,18 +15,13 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from threading import Event
-from time import perf_counter
 from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy import event, exc
 
-from flyball._kernel.errors import AdapterError, FlyballError, RetryableError
-from flyball.adapters.embedded import schema
-
-_BUSY, _LOCKED, _CORRUPT, _FULL, _NOTADB = 5, 6, 11, 13, 26
-"""SQLite's primary result codes: https://www.sqlite.org/rescode.html"""
+from flyball._kernel.errors import AdapterError, FlyballError
+from flyball.adapters.embedded import schema, sqlite_file
 
 PATIENCE: Final = 10.0
 """Seconds that a transaction waits for another process's before it fails."""
@@ -139,18 +134,11 @@ class Database:
         connection.execute("PRAGMA trusted_schema=OFF")
 
     def _write_ahead(self, connection: Any) -> str:
-        # Where several processes open a new file at once, SQLite refuses the switch at once instead of waiting for it.
-        end = perf_counter() + self._patience
-        while True:
-            try:
-                return str(connection.execute("PRAGMA journal_mode=WAL").fetchone()[0])
-            except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode & 0xFF != _BUSY or perf_counter() > end:
-                    raise
-            except UnicodeDecodeError as error:
-                # The first statement reads the schema; the driver cannot say what is wrong with one that is not text.
-                raise self._damaged("its schema is not text") from error
-            Event().wait(0.01)
+        try:
+            return sqlite_file.write_ahead(connection, self._patience)
+        except UnicodeDecodeError as error:
+            # The first statement reads the schema; the driver cannot say what is wrong with one that is not text.
+            raise self._damaged("its schema is not text") from error
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -160,22 +148,10 @@ class Database:
             raise self._named(error) from error
 
     def _named(self, error: exc.DBAPIError) -> AdapterError:
-        code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
-        if code in (_BUSY, _LOCKED):
-            return RetryableError(
-                "store-busy",
-                f"{self.place} is locked by another process",
-                why=str(error.orig),
-                next="try again; if it lasts, find the process with `fuser` or `lsof` on that file",
-            )
-        if code == _FULL:
-            return RetryableError(
-                "disk-full",
-                f"There is no room left to write {self.place}",
-                why=str(error.orig),
-                next="free space on that disk and try again; nothing was written",
-            )
-        if code in (_CORRUPT, _NOTADB):
+        passing = sqlite_file.passing(self.place, error.orig)
+        if passing is not None:
+            return passing
+        if sqlite_file.code(error.orig) in (sqlite_file.CORRUPT, sqlite_file.NOTADB):
             return self._damaged(str(error.orig))
         return self._unusable(str(error.orig))
 

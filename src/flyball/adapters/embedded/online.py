@@ -16,13 +16,11 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing, suppress
 from itertools import chain
 from pathlib import Path
-from threading import Event
-from time import perf_counter
 from types import TracebackType
 from typing import Any, Final
 
-from flyball._kernel.errors import AdapterError, RetryableError, StateError
-from flyball.adapters.embedded import scrub
+from flyball._kernel.errors import AdapterError, StateError
+from flyball.adapters.embedded import scrub, sqlite_file
 from flyball.adapters.embedded.database import Connection
 from flyball.learn.features import online
 from flyball.learn.features.online import Change, EntityValue, Of, Version
@@ -31,7 +29,6 @@ FORMAT: Final = 2
 PATIENCE: Final = 10.0
 """Seconds that a write waits for another process's."""
 
-_BUSY, _LOCKED, _FULL = 5, 6, 13
 _SCHEMA: Final = (
     "CREATE TABLE series (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, position INTEGER NOT NULL)",
     """CREATE TABLE versions (
@@ -317,20 +314,11 @@ def _connect(place: Path, patience: float) -> sqlite3.Connection:
     connection = sqlite3.connect(
         place, timeout=patience, isolation_level=None, check_same_thread=False, factory=Connection
     )
-    end = perf_counter() + patience
-    while True:
-        # Where several processes open a new file at once, SQLite refuses the switch at once instead of waiting for it.
-        try:
-            connection.execute("PRAGMA journal_mode=WAL").fetchone()
-            break
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != _BUSY or perf_counter() > end:
-                connection.close()
-                raise
-        except sqlite3.Error:
-            connection.close()
-            raise
-        Event().wait(0.01)
+    try:
+        sqlite_file.write_ahead(connection, patience)
+    except sqlite3.Error:
+        connection.close()
+        raise
     connection.execute("PRAGMA synchronous=NORMAL")
     connection.execute("PRAGMA cache_size=-65536")
     connection.execute("PRAGMA wal_autocheckpoint=16384")
@@ -357,21 +345,9 @@ def _prepare(state: _State, place: Path) -> None:
 
 
 def _named(place: Path, error: sqlite3.Error | OSError) -> AdapterError:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if code in (_BUSY, _LOCKED):
-        return RetryableError(
-            "store-busy",
-            f"{place} is locked by another process",
-            why=str(error),
-            next="try again; if it lasts, find the process with `fuser` or `lsof` on that file",
-        )
-    if code == _FULL:
-        return RetryableError(
-            "disk-full",
-            f"There is no room left to write {place}",
-            why=str(error),
-            next="free space on that disk and try again; nothing was written",
-        )
+    passing = sqlite_file.passing(place, error)
+    if passing is not None:
+        return passing
     return AdapterError(
         "store-unusable",
         f"{place} cannot be used as a store of features",

@@ -11,13 +11,12 @@ import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from threading import Event, Lock
-from time import perf_counter
+from threading import Lock
 from typing import Final
 
 from flyball._kernel.clock import from_micros, micros
-from flyball._kernel.errors import AdapterError, FlyballError, RetryableError, StateError
-from flyball.adapters.embedded import scrub
+from flyball._kernel.errors import AdapterError, FlyballError, StateError
+from flyball.adapters.embedded import scrub, sqlite_file
 from flyball.serve import outcomes
 from flyball.serve.outcomes import Counts, New, Posted, Taken
 
@@ -26,7 +25,6 @@ FORMAT: Final = 1
 PATIENCE: Final = 10.0
 """Seconds that a post waits for another process's before it fails."""
 
-_BUSY, _LOCKED, _CORRUPT, _FULL, _NOTADB = 5, 6, 11, 13, 26
 _PAGE: Final = 1000
 _SCHEMA: Final = (
     """CREATE TABLE outcomes (
@@ -170,15 +168,7 @@ class SqliteOutcomes:
         return int(self._connection.execute("PRAGMA user_version").fetchone()[0])
 
     def _write_ahead(self) -> str:
-        # Where several processes open a new file at once, SQLite refuses the switch at once instead of waiting for it.
-        end = perf_counter() + self._patience
-        while True:
-            try:
-                return str(self._connection.execute("PRAGMA journal_mode=WAL").fetchone()[0])
-            except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode & 0xFF != _BUSY or perf_counter() > end:
-                    raise
-            Event().wait(0.01)
+        return sqlite_file.write_ahead(self._connection, self._patience)
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -188,19 +178,10 @@ class SqliteOutcomes:
             raise self._named(error) from error
 
     def _named(self, error: Exception) -> AdapterError:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code in (_BUSY, _LOCKED):
-            return RetryableError(
-                "store-busy", f"{self.path} is locked by another process", why=str(error), next="try again"
-            )
-        if code == _FULL:
-            return RetryableError(
-                "disk-full",
-                f"There is no room left to write {self.path}",
-                why=str(error),
-                next="free space on that disk and try again; nothing was written",
-            )
-        if code in (_CORRUPT, _NOTADB):
+        passing = sqlite_file.passing(self.path, error)
+        if passing is not None:
+            return passing
+        if sqlite_file.code(error) in (sqlite_file.CORRUPT, sqlite_file.NOTADB):
             return AdapterError(
                 "store-damaged",
                 f"{self.path} is not a sound database",

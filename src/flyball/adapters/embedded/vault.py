@@ -14,12 +14,11 @@ import sqlite3
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from threading import Event, Lock
-from time import perf_counter
+from threading import Lock
 from typing import Final
 
-from flyball._kernel.errors import AdapterError, RetryableError, StateError
-from flyball.adapters.embedded import scrub
+from flyball._kernel.errors import AdapterError, StateError
+from flyball.adapters.embedded import scrub, sqlite_file
 from flyball.adapters.embedded.database import Connection
 
 FORMAT: Final = 1
@@ -28,7 +27,6 @@ PATIENCE: Final = 10.0
 """Seconds that a write waits for another process's."""
 BYTES: Final = 16
 
-_BUSY, _LOCKED, _FULL = 5, 6, 13
 _AT_ONCE: Final = 10_000
 _SCHEMA: Final = "CREATE TABLE tokens (digest TEXT PRIMARY KEY, token TEXT NOT NULL) WITHOUT ROWID"
 _FIND: Final = "SELECT token FROM tokens WHERE digest = ?"
@@ -128,16 +126,7 @@ class SqliteVault:
         return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
-        end = perf_counter() + self._patience
-        while True:
-            # Where several processes open a new file at once, SQLite refuses the switch at once instead of waiting for it.
-            try:
-                connection.execute("PRAGMA journal_mode=WAL").fetchone()
-                break
-            except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode & 0xFF != _BUSY or perf_counter() > end:
-                    raise
-            Event().wait(0.01)
+        sqlite_file.write_ahead(connection, self._patience)
         for pragma in ("synchronous=FULL", "fullfsync=ON", "checkpoint_fullfsync=ON", "trusted_schema=OFF"):
             connection.execute(f"PRAGMA {pragma}").fetchall()
         with _writing(connection):
@@ -167,16 +156,9 @@ def _writing(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 def _named(path: Path, error: Exception) -> AdapterError:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if code in (_BUSY, _LOCKED):
-        return RetryableError("store-busy", f"{path} is locked by another process", why=str(error), next="try again")
-    if code == _FULL:
-        return RetryableError(
-            "disk-full",
-            f"There is no room left to write {path}",
-            why=str(error),
-            next="free space on that disk and try again; nothing was written",
-        )
+    passing = sqlite_file.passing(path, error)
+    if passing is not None:
+        return passing
     return AdapterError(
         "store-unusable",
         f"{path} cannot be used as a vault of tokens",

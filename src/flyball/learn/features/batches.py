@@ -105,7 +105,7 @@ def change(
         there: the keys of these rows that the series knows; None where that is still to be asked.
     """
     series = online.name(feature)
-    fresh = sorted(versions(feature, rows), key=_key)
+    fresh = list(versions(feature, rows))
     known = view if since > NOTHING else None
     keys = list(dict.fromkeys(v.key for v in fresh))
     olds = known.chains(series, keys if there is None else there) if known else {}
@@ -126,7 +126,7 @@ def change(
 
 
 def versions(feature: Latest | Window, rows: pl.DataFrame) -> Iterator[Version]:
-    """Rows as versions that are current still."""
+    """Rows as versions that are current still, by key."""
     spec = contract.spec(feature.table)
     if isinstance(feature, Window):
         kept = [meaning.value(feature), meaning.own(feature)]
@@ -150,11 +150,11 @@ def versions(feature: Latest | Window, rows: pl.DataFrame) -> Iterator[Version]:
 
 
 def keyed(spec: contract.Spec, rows: pl.DataFrame) -> pl.DataFrame:
-    """Rows with their packed keys, which are the same for all series of a table."""
+    """Rows by their packed keys, and with them; both are the same for all series of a table."""
     if _PACKED in rows.columns:
         return rows
     keys = rows.select(meaning.comparable(k, rows.schema[k]) for k in spec.key)
-    # In the order in which they lie in a store: what is sorted once is sorted for every series.
+    # The order in which they lie in a store, and in which those of one key are neighbours.
     return rows.with_columns(pl.Series(_PACKED, map(online.packed, keys.iter_rows()), dtype=pl.Binary)).sort(_PACKED)
 
 

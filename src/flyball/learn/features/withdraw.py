@@ -63,7 +63,7 @@ def without(
 def _without(feature: Latest | Window, position: int, keys: Iterable[bytes], rows: pl.DataFrame, view: View) -> Change:
     """What it takes for one series, of which `rows` are all that is left of these keys."""
     series = online.name(feature)
-    left = {key: list(own) for key, own in groupby(sorted(batches.versions(feature, rows), key=_key), _key)}
+    left = {key: list(own) for key, own in groupby(batches.versions(feature, rows), _key)}
     stored: list[Version] = []
     gone: list[tuple[bytes, int, int]] = []
     moves = Moves(feature) if isinstance(feature, Window) and feature.aggregate.adds else None
