@@ -23,11 +23,11 @@ from rich.table import Table
 from examples.flights.app import Weather, app, features
 from flyball import average_precision, roc_auc, runtime
 from flyball.cycle import gather, snapshot
-from flyball.learn import evaluate, examples, fitting, train
+from flyball.learn import evaluate, examples, split, train
 from flyball.learn.examples import Examples
 from flyball.learn.export import native
 from flyball.learn.features.declare import Feature, Latest, Window
-from flyball.learn.search import Bounds
+from flyball.learn.split import Bounds
 
 TRAINED_UNTIL, TESTED_UNTIL = datetime(2013, 11, 1, tzinfo=UTC), datetime(2014, 1, 1, tzinfo=UTC)
 METRICS = (roc_auc, average_precision)
@@ -92,8 +92,8 @@ def compared(found: Examples) -> evaluate.Evaluation:
     fit = (found.settled < bounds.test).to_numpy()
     test = found.asked.is_between(bounds.test, bounds.end, closed="left").to_numpy()
     scores = {name: answers(found, chosen, fit, test) for name, chosen in variants()}
-    labels = fitting.labels_of(found)
-    days = fitting.days(found.asked.filter(pl.Series(test)))
+    labels = found.labels
+    days = split.days(found.asked.filter(pl.Series(test)))
     return evaluate.evaluate(evaluate.HeldOut(labels[test], scores, blocks=days), METRICS)
 
 
@@ -105,7 +105,7 @@ def answers(found: Examples, chosen: list[Feature], fit: np.ndarray, test: np.nd
     )
     knobs = {name: range_.start for name, (_, range_) in model.knobs.ranges.items()}
     rows, held_out = (encoder.encode(found.frame.filter(pl.Series(mask))) for mask in (fit, test))
-    fitted = train.fit(train.declared(model, knobs), rows, fitting.labels_of(found)[fit])
+    fitted = train.fit(train.declared(model, knobs), rows, found.labels[fit])
     return native.answers(fitted, held_out)
 
 

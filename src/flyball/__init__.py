@@ -47,7 +47,8 @@ if TYPE_CHECKING:
     from flyball.learn.features.declare import Feature
     from flyball.learn.features.notation import feature, features, function, latest, since_last, trend, window
     from flyball.learn.model import Params, between, model
-    from flyball.learn.search import by_time, search
+    from flyball.learn.search import search
+    from flyball.learn.split import by_time
     from flyball.release.policy import Release, canary, shadow
     from flyball.runtime import Placement, Session, open  # noqa: A004 - fb.open, as in io.open
     from flyball.watch.monitor import Monitor, at_most, breach, every, js, new_rows, psi
@@ -69,7 +70,8 @@ _HOMES = {
     "learn.features.declare": "Feature",
     "learn.features.notation": "feature features function latest since_last trend window",
     "learn.model": "Params between model",
-    "learn.search": "by_time search",
+    "learn.search": "search",
+    "learn.split": "by_time",
     "release.policy": "Release canary shadow",
     "runtime": "Placement Session open",
     "watch.monitor": "Monitor at_most breach every js new_rows psi",

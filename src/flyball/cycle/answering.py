@@ -26,9 +26,10 @@ from flyball.cycle.session import Session
 from flyball.data import contract
 from flyball.learn import encode
 from flyball.learn import model as models
-from flyball.learn.export.predictor import Answers, Kind, Matrix
+from flyball.learn.export.predictor import Kind, Matrix
 from flyball.learn.features import lookup
 from flyball.learn.model import Model
+from flyball.learn.task import Answers
 from flyball.release import route
 from flyball.release.policy import Release
 from flyball.release.route import Answering

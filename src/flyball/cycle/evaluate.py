@@ -19,7 +19,7 @@ from flyball.learn import examples as building
 from flyball.learn.evaluate import Evaluation
 from flyball.learn.explore import Found
 from flyball.learn.model import Model
-from flyball.learn.search import Bounds
+from flyball.learn.split import Bounds
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ from flyball.cycle.session import Event, Session, Tell
 from flyball.data import contract
 from flyball.data.contract import Contract
 from flyball.learn import examples as building
-from flyball.learn import fitting, gates, metrics
+from flyball.learn import gates, metrics, split
 from flyball.learn import worth as worths
 from flyball.learn.examples import Examples
 from flyball.learn.features import online
@@ -355,7 +355,7 @@ def _worth(session: Session, each: _Known, examples: Examples) -> tuple[dict[str
         return {}, problem.what
     tested = pl.col("_asked").is_between(judged.tested_from, judged.tested_until, closed="left")
     test = replace(examples, frame=examples.frame.filter(tested))
-    rows = worths.Rows(encoder.encode(test.inputs), fitting.labels_of(test), fitting.days(test.asked))
+    rows = worths.Rows(encoder.encode(test.inputs), test.labels, split.days(test.asked))
     places = {f.name: [encoder.names.index(o.name) for o in f.outputs(each.model.question)] for f in each.same}
     changed = sorted({f.name for f in each.model.features.features} - places.keys())
     found = worths.worth(predictor.batch, rows, places, session.app.search.optimize)

@@ -24,14 +24,14 @@ from flyball.cycle.session import Event, Session, Tell
 from flyball.cycle.steps import Done, Pinned, Planned, Ran, Step
 from flyball.learn import evaluate as evaluating
 from flyball.learn import examples as building
-from flyball.learn import fitting, gates, report
+from flyball.learn import fitting, gates, report, split
 from flyball.learn import model as models
 from flyball.learn import reference as references
 from flyball.learn.evaluate import Evaluation
 from flyball.learn.examples import Examples
 from flyball.learn.explore import Found
 from flyball.learn.model import Model
-from flyball.learn.search import Bounds
+from flyball.learn.split import Bounds
 from flyball.release import moves, rollout, version
 from flyball.release.rollout import Rollout
 from flyball.release.version import Judged, Manifest, Registered, Snapshot
@@ -60,7 +60,7 @@ class Work:
 
     def bounds(self, examples: Examples) -> Bounds:
         """The spans before the cutoff."""
-        return fitting.bounds_of(examples, self.pinned.cutoff, self.session.app.search.split)
+        return split.bounds_of(examples, self.pinned.cutoff, self.session.app.search.split)
 
     def say(self, step: str, detail: str) -> None:
         """Tell whoever waits how a step comes along."""
@@ -157,7 +157,7 @@ def evaluation(found: tested.Tested) -> bytes:
 
 def reference(model: Model, examples: Examples, bounds: Bounds, answers: np.ndarray) -> bytes:
     """What monitors compare the version's traffic with, as it is stored."""
-    held_out = fitting.cut(examples, bounds).test
+    held_out = split.cut(examples, bounds).test
     return facts.encode(references.reference(model, examples, held_out, answers))
 
 
@@ -240,7 +240,7 @@ def _champion(work: Work, done: Mapping[str, Done]) -> np.ndarray | str | None:
     manifest = artifacts.load_manifest(session, name)
     examples = tested.load_examples(session, done)
     bounds = work.bounds(examples)
-    test = fitting.cut(examples, bounds).test
+    test = split.cut(examples, bounds).test
     if changed := causes.changed_features(work.model, manifest.causes["examples"]):
         scores = tested.recalled(session, manifest, examples, test)
         why = f"{name} cannot be asked about these rows: {', '.join(changed)} changed since it was trained"

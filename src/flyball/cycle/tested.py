@@ -15,13 +15,13 @@ from flyball.cycle.session import Session
 from flyball.cycle.steps import Done
 from flyball.data import contract
 from flyball.data.contract import Outcome, Personal, Protected
-from flyball.learn import encode, fitting
+from flyball.learn import encode, fitting, split
 from flyball.learn import examples as building
 from flyball.learn.evaluate import HeldOut
 from flyball.learn.examples import Examples
 from flyball.learn.features.declare import Given
 from flyball.learn.model import Model
-from flyball.learn.search import Bounds
+from flyball.learn.split import Bounds
 from flyball.release.version import Manifest
 
 Dones = Mapping[str, Done]
@@ -66,7 +66,7 @@ def slices(model: Model) -> tuple[str, ...]:
 def tested(session: Session, model: Model, done: Dones, cutoff: datetime, columns: Sequence[str]) -> Tested:
     """The held-out rows with the scores of the declared model and its rivals, and with `columns` to cut them by."""
     examples = load_examples(session, done)
-    bounds = fitting.bounds_of(examples, cutoff, session.app.search.split)
+    bounds = split.bounds_of(examples, cutoff, session.app.search.split)
     trained = done["train"].outputs
     encoder = encode.from_bytes(session.blobs.get(trained[encode.ARTIFACT]))
     scores = fitting.read_scores(session.blobs.get(trained[fitting.SCORES]))
@@ -78,13 +78,13 @@ def held_out(
 ) -> Tested:
     """The same, from values at hand; `scores` is (models, rows): the declared model, then `fitting.RIVALS`."""
     encoder, scores = trained
-    test = fitting.cut(examples, bounds).test
+    test = split.cut(examples, bounds).test
     return Tested(
         HeldOut(
-            outcome=fitting.labels_of(examples)[test],
+            outcome=examples.labels[test],
             scores=dict(zip((name, *fitting.RIVALS), scores, strict=True)),
             slices={column: examples.request(column).filter(test) for column in columns},
-            blocks=fitting.days(examples.asked.filter(test)),
+            blocks=split.days(examples.asked.filter(test)),
         ),
         encoder.encode(examples.inputs.filter(test)),
         bounds,

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import msgspec
+import numpy as np
 import polars as pl
 
 from flyball._kernel import clock
@@ -76,6 +77,14 @@ class Examples:
     def label(self) -> pl.Series:
         """What is predicted; never null."""
         return self.frame["_label"]
+
+    @property
+    def labels(self) -> np.ndarray:
+        """(n,) the same as estimators see it: Boolean; the places of an Enum's texts, int64; other numbers as float64."""
+        label = self.label
+        if label.dtype == pl.Boolean:
+            return label.to_numpy()
+        return label.to_physical().cast(pl.Int64 if isinstance(label.dtype, pl.Enum) else pl.Float64).to_numpy()
 
     @property
     def asked(self) -> pl.Series:

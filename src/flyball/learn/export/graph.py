@@ -20,6 +20,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnxruntime.capi import onnxruntime_pybind11_state as runtime
 
 from flyball._kernel.errors import StateError
+from flyball.learn import task
 from flyball.learn.export import predictor
 
 LARGEST = 1 << 28
@@ -59,7 +60,7 @@ class Graph:
             raise predictor.wrong_shape(values.shape, values.dtype, self.features)
         return float(self._run(values[np.newaxis]).item())
 
-    def batch(self, matrix: predictor.Matrix) -> predictor.Answers:
+    def batch(self, matrix: predictor.Matrix) -> task.Answers:
         """The answers to a float32 matrix of shape (rows, features): float64 of shape (rows,)."""
         if matrix.ndim != 2 or matrix.shape[1] != self.features or matrix.dtype != np.float32:
             raise predictor.wrong_shape(matrix.shape, matrix.dtype, self.features)

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flyball._kernel.errors import AdapterError, StateError
+from flyball.learn import task
 from flyball.learn.export import boosted, predictor
 
 _FLOAT32, _FLOAT64, _ROW_MAJOR, _NORMAL, _ALL = (ctypes.c_int(i) for i in (0, 1, 1, 0, -1))
@@ -64,7 +65,7 @@ class LightGBM:
                 raise self._failed()
             return self._output.value
 
-    def batch(self, matrix: npt.NDArray[np.float32] | npt.NDArray[np.float64]) -> predictor.Answers:
+    def batch(self, matrix: npt.NDArray[np.float32] | npt.NDArray[np.float64]) -> task.Answers:
         """The answers to a float32 (or float64) matrix of shape (rows, features): float64 of shape (rows,)."""
         kind = {"float32": _FLOAT32, "float64": _FLOAT64}.get(matrix.dtype.name)
         if matrix.ndim != 2 or matrix.shape[1] != self.features or kind is None:

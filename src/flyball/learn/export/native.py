@@ -14,6 +14,7 @@ from sklearn.base import is_classifier, is_regressor
 from skops.io.exceptions import UnsupportedTypeException, UntrustedTypesFoundException
 
 from flyball._kernel.errors import DeclarationError
+from flyball.learn import task
 from flyball.learn.export import predictor, skops_zip
 
 FAILURES = (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
@@ -38,14 +39,14 @@ class Estimator:
             raise predictor.wrong_shape(values.shape, values.dtype, self.features)
         return float(self.batch(values[np.newaxis])[0])
 
-    def batch(self, matrix: predictor.Matrix) -> predictor.Answers:
+    def batch(self, matrix: predictor.Matrix) -> task.Answers:
         """The answers to a float32 matrix of shape (rows, features): float64 of shape (rows,)."""
         if matrix.ndim != 2 or matrix.shape[1] != self.features or matrix.dtype != np.float32:
             raise predictor.wrong_shape(matrix.shape, matrix.dtype, self.features)
         return answers(self._fitted, matrix) if len(matrix) else np.zeros(0, dtype=np.float64)
 
 
-def answers(fitted: Any, matrix: predictor.Matrix) -> predictor.Answers:
+def answers(fitted: Any, matrix: predictor.Matrix) -> task.Answers:
     """What `fitted` itself answers to a matrix: the probability of its second class, or the number it predicts.
 
     Raises:

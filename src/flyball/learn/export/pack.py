@@ -17,6 +17,7 @@ import numpy as np
 from sklearn.base import is_classifier
 
 from flyball._kernel.errors import Bug, DeclarationError, FlyballError, StateError
+from flyball.learn import task
 from flyball.learn.export import boosted, native, onnx_write, parity, predictor
 
 answers = native.answers
@@ -121,7 +122,7 @@ def _offer(
     kind: predictor.Kind,
     make: Callable[[], bytes],
     rows: predictor.Matrix,
-    expected: predictor.Answers,
+    expected: task.Answers,
     artifacts: dict[str, bytes],
 ) -> Offer:
     """Make one artifact, load it as serving would, compare, and keep it only if it may be shipped."""

@@ -17,10 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from flyball._kernel.errors import Bug, StateError
+from flyball.learn.task import Answer, Answers
 
 Kind = Literal["lightgbm", "onnx", "sklearn"]
 Matrix = npt.NDArray[np.float32]
-Answers = npt.NDArray[np.float64]
 
 ARTIFACTS: Mapping[Kind, str] = {"lightgbm": "model.txt", "onnx": "model.onnx", "sklearn": "model.skops"}
 """The artifact that each kind is loaded from."""
@@ -30,7 +30,7 @@ _HOMES: Mapping[Kind, str] = {"lightgbm": "lightgbm_c", "onnx": "graph", "sklear
 
 
 class Predictor(Protocol):
-    """A model that answers: the probability of the positive class, or the predicted number. Safe to share by threads."""
+    """A model that answers: one number a row, or as many as its task has classes or quantiles. Safe to share by threads."""
 
     @property
     def name(self) -> Kind:
@@ -40,11 +40,11 @@ class Predictor(Protocol):
     def features(self) -> int:
         """The number of columns that it reads."""
 
-    def row(self, values: Matrix) -> float:
-        """The answer to one row: float32 of shape (features,)."""
+    def row(self, values: Matrix) -> Answer:
+        """The answer to one row, float32 of shape (features,): a float, or a tuple of `width` of them."""
 
     def batch(self, matrix: Matrix) -> Answers:
-        """The answers to a matrix: float32 of shape (rows, features); float64 of shape (rows,)."""
+        """The answers to a matrix: float32 of shape (rows, features); float64 of shape (rows,), or (rows, width)."""
 
 
 def load(kind: Kind, artifacts: Mapping[str, bytes]) -> Predictor:

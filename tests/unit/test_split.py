@@ -12,8 +12,8 @@ import pytest
 import flyball as fb
 from flyball import days
 from flyball._kernel.errors import DataError
-from flyball.learn import explore, search
-from flyball.learn.search import NAMES, Bounds, Spans
+from flyball.learn import explore, split
+from flyball.learn.split import NAMES, Bounds, Spans
 
 END = datetime(2013, 7, 1, tzinfo=UTC)
 BOUNDS = Bounds.before(END, fb.by_time(days(30)))
@@ -37,7 +37,7 @@ def test_bounds_are_two_spans_back_from_the_cutoff() -> None:
 
 
 def test_every_day_falls_where_it_belongs() -> None:
-    found = search.spans(*daily(), BOUNDS)
+    found = split.spans(*daily(), BOUNDS)
     assert [int(mask.sum()) for mask in (found.explore, found.validation, found.fit, found.test)] == [60, 30, 90, 30]
     assert not (found.explore & found.validation).any()
     assert not (found.fit & found.test).any()
@@ -46,7 +46,7 @@ def test_every_day_falls_where_it_belongs() -> None:
 
 def test_questions_after_the_cutoff_are_in_no_span() -> None:
     asked, settled = daily()
-    found = search.spans(asked, settled, BOUNDS)
+    found = split.spans(asked, settled, BOUNDS)
     after = (asked >= END).to_numpy()
     assert after.sum() == 10
     assert not (after & (found.explore | found.validation | found.fit | found.test)).any()
@@ -55,7 +55,7 @@ def test_questions_after_the_cutoff_are_in_no_span() -> None:
 def test_a_row_that_settles_after_the_next_span_began_trains_nothing() -> None:
     slow = timedelta(days=3)
     asked, settled = daily(settles=slow)
-    found = search.spans(asked, settled, BOUNDS)
+    found = split.spans(asked, settled, BOUNDS)
     for name, limit in (("explore", BOUNDS.validation), ("fit", BOUNDS.test), ("validation", BOUNDS.test)):
         assert (settled.filter(pl.Series(getattr(found, name))) < limit).all(), name
     assert int(found.fit.sum()) == 90 - 3
@@ -65,7 +65,7 @@ def edge(asked: datetime, settled: datetime) -> Spans:
     """The spans of one row among enough others; only its own membership is returned."""
     others, ends = daily()
     mine = rows((asked, settled))
-    found = search.spans(pl.concat([mine[0], others]), pl.concat([mine[1], ends]), BOUNDS)
+    found = split.spans(pl.concat([mine[0], others]), pl.concat([mine[1], ends]), BOUNDS)
     return Spans(found.explore[:1], found.validation[:1], found.fit[:1], found.test[:1])
 
 
@@ -102,7 +102,7 @@ def test_an_empty_span_is_told_by_name(keep: object, span: str) -> None:
     asked, settled = daily()
     mask = keep(asked)  # type: ignore[operator]
     with pytest.raises(fb.DataError, match=f"the {NAMES[span]} span") as caught:
-        search.spans(asked.filter(mask), settled.filter(mask), BOUNDS)
+        split.spans(asked.filter(mask), settled.filter(mask), BOUNDS)
     assert caught.value.code == "too-little-history"
 
 
@@ -168,5 +168,5 @@ def test_where_nothing_is_settled_the_cause_is_told() -> None:
     times = pl.Series([], dtype=pl.Datetime("us", "UTC"))
     moment = datetime(2013, 6, 1, tzinfo=UTC)
     with pytest.raises(DataError, match="No question is settled yet") as refused:
-        search.spans(times, times, search.Bounds(validation=moment, test=moment, end=moment))
+        split.spans(times, times, split.Bounds(validation=moment, test=moment, end=moment))
     assert refused.value.code == "too-little-history" and "None" not in refused.value.why
