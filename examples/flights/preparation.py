@@ -1,4 +1,5 @@
 """From the three published files to the rows that the contracts describe: a function for each, text cells in, instants out.
+The contracts of the two files that are only looked up stand here too; that of the question is the app's.
 
 `raw` is what the CSV reader gives: every cell is text, missing ones are null, and `_line` counts the file's data lines.
 Cells that need no work stay text: the contract casts them, and keeps a row that does not fit in quarantine.
@@ -14,7 +15,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import dataframely as dy
 import polars as pl
+
+import flyball as fb
 
 NEW_YORK = "America/New_York"
 
@@ -35,6 +39,26 @@ AIRPORTS = {
 }
 """Time zone -> destinations. airports.csv of the same package agrees, and lacks the four of Puerto Rico and the Virgin
 Islands. It is a table here, not a second file, so that a preparation stays a function of its one source."""
+
+
+class Weather(fb.Contract):
+    """One hourly observation at one airport."""
+
+    origin = dy.String(primary_key=True)
+    observed = fb.event_time(dy.Datetime(time_zone="UTC", primary_key=True))
+    dewp = dy.Float64(nullable=True, min=-60, max=100, description="dew point, degrees Fahrenheit")
+    wind_speed = dy.Float64(nullable=True, min=0, max=120, description="miles per hour")
+    precip = dy.Float64(nullable=True, min=0, max=10, description="inches in the hour")
+    pressure = dy.Float64(nullable=True, min=850, max=1100, description="millibars at sea level")
+    visibility = dy.Float64(nullable=True, min=0, max=10, description="miles")
+
+
+class Plane(fb.Contract):
+    """One plane of the register; the 70 without a year of manufacture are refused."""
+
+    tailnum = fb.personal(dy.String(primary_key=True))
+    built = fb.event_time(dy.Datetime(time_zone="UTC"))
+    year = dy.Int32(min=1903, max=2013, description="of manufacture")
 
 
 def departures(raw: pl.LazyFrame) -> pl.LazyFrame:

@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from flyball._kernel import metrics
     from flyball._kernel.conditions import (
         Condition,
         Metric,
@@ -44,11 +45,16 @@ if TYPE_CHECKING:
     from flyball.data.kinds import delta, frames, push, sql
     from flyball.data.preparing import prepare
     from flyball.data.source import files
+    from flyball.learn import behaviour as expect
     from flyball.learn.features.declare import Feature
-    from flyball.learn.features.notation import feature, features, function, latest, since_last, trend, window
-    from flyball.learn.model import Params, between, model
+    from flyball.learn.features.notation import feature, features, function, latest, since_last, text, trend, window
+    from flyball.learn.knobs import Params, between, one_of
+    from flyball.learn.model import auto, model
+    from flyball.learn.rule import rule
     from flyball.learn.search import search
-    from flyball.learn.split import by_time
+    from flyball.learn.split import by_group, by_time, rolling
+    from flyball.learn.treatment import best, costs, mitigate
+    from flyball.release.approval import approval
     from flyball.release.policy import Release, canary, shadow
     from flyball.runtime import Placement, Session, open  # noqa: A004 - fb.open, as in io.open
     from flyball.watch.monitor import Monitor, at_most, breach, every, js, new_rows, psi
@@ -68,16 +74,20 @@ _HOMES = {
     "data.kinds": "delta frames push sql",
     "data.source": "files",
     "learn.features.declare": "Feature",
-    "learn.features.notation": "feature features function latest since_last trend window",
-    "learn.model": "Params between model",
+    "learn.features.notation": "feature features function latest since_last text trend window",
+    "learn.knobs": "Params between one_of",
+    "learn.model": "auto model",
     "learn.search": "search",
-    "learn.split": "by_time",
+    "learn.rule": "rule",
+    "learn.split": "by_group by_time rolling",
+    "learn.treatment": "best costs mitigate",
+    "release.approval": "approval",
     "release.policy": "Release canary shadow",
     "runtime": "Placement Session open",
     "watch.monitor": "Monitor at_most breach every js new_rows psi",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
-_MODULES = {"prepare": "data.preparing.prepare"}
+_MODULES = {"expect": "learn.behaviour", "metrics": "_kernel.metrics", "prepare": "data.preparing.prepare"}
 
 __all__ = [
     "AdapterError",
@@ -98,23 +108,29 @@ __all__ = [
     "Session",
     "StateError",
     "accuracy",
+    "approval",
     "at_most",
+    "auto",
     "average_precision",
     "before",
+    "best",
     "between",
     "breach",
     "brier",
+    "by_group",
     "by_time",
     "calibration_error",
     "canary",
     "champion",
     "column",
+    "costs",
     "days",
     "delta",
     "entity",
     "error_rate",
     "event_time",
     "every",
+    "expect",
     "feature",
     "features",
     "files",
@@ -125,11 +141,14 @@ __all__ = [
     "latest",
     "log_loss",
     "mean_absolute_error",
+    "metrics",
     "minutes",
+    "mitigate",
     "model",
     "model_latency",
     "ms",
     "new_rows",
+    "one_of",
     "open",
     "outcome",
     "outcome_time",
@@ -141,13 +160,16 @@ __all__ = [
     "push",
     "r2",
     "roc_auc",
+    "rolling",
     "root_mean_squared_error",
+    "rule",
     "search",
     "seconds",
     "shadow",
     "since_last",
     "sql",
     "table",
+    "text",
     "trend",
     "window",
 ]

@@ -19,6 +19,7 @@ from flyball.data.contract import Contract
 from flyball.data.expectations import expect
 from flyball.data.source import Source
 from flyball.learn import gates as gating
+from flyball.learn import metrics, split
 from flyball.learn import model as models
 from flyball.learn.model import Model
 from flyball.learn.search import Search
@@ -192,7 +193,8 @@ def _models(app: App) -> None:
 
 def _search(app: App) -> None:
     for model in app.models:
-        fits = gating.measurable(classifies=models.classifies(model))
+        split.check(app.search.split, model)
+        fits = metrics.measurable(models.task(model).kind)
         if app.search.optimize not in fits:
             raise DeclarationError(
                 "search-for-nothing",

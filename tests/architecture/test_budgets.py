@@ -10,7 +10,7 @@ import pytest
 
 SRC = Path(__file__).parents[2] / "src" / "flyball"
 FILES = sorted(SRC.rglob("*.py"))
-FILE, FUNCTION, CLASS, PARAMETERS, PORT, ROOT_NAMES = 400, 50, 200, 6, 7, 70
+FILE, FUNCTION, CLASS, PARAMETERS, PORT, ROOT_NAMES = 400, 50, 200, 6, 7, 90
 JUNK = {"utils", "helpers", "common", "base", "misc", "util", "helper"}
 JUNK_SUFFIXES = ("Manager", "Handler", "Helper", "Impl")
 

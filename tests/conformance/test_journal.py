@@ -18,6 +18,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from flyball._kernel import ids
@@ -355,9 +356,19 @@ def test_a_damaged_answer_is_named(place: Path, clock: Wound, segment: Path) -> 
         list(SqliteJournal(place, clock).read())
 
 
+def test_a_segment_of_the_first_format_is_read(place: Path, clock: Wound, segment: Path) -> None:
+    """Its bodies know neither several numbers nor a decision."""
+    with contextlib.closing(sqlite3.connect(segment, isolation_level=None)) as connection:
+        connection.execute("UPDATE header SET said = json_set(said, '$.format', 1)")
+        body = msgspec.msgpack.encode(({"price": 8.0}, {"hour": 12}))
+        connection.execute("UPDATE answers SET body = ?", (body,))
+    (entry,) = SqliteJournal(place, clock).read()
+    assert (entry.inputs, entry.features, entry.outputs, entry.decision) == ({"price": 8.0}, {"hour": 12}, (), None)
+
+
 def test_a_segment_of_a_later_release_is_refused(place: Path, clock: Wound, segment: Path) -> None:
     with contextlib.closing(sqlite3.connect(segment, isolation_level=None)) as connection:
-        connection.execute("""UPDATE header SET said = '{"format": 2, "surprise": []}'""")
+        connection.execute("""UPDATE header SET said = '{"format": 3, "surprise": []}'""")
     with pytest.raises(StateError, match="journal-is-newer"):
         list(SqliteJournal(place, clock).read())
 

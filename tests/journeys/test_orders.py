@@ -62,7 +62,7 @@ def runs(plan: Any) -> list[str]:
     return [step["step"] for step in plan["models"][0]["steps"] if step["runs"]]
 
 
-ALL = ["examples", "search", "train", "evaluate", "register", "gates", "release"]
+ALL = ["examples", "search", "train", "evaluate", "examine", "register", "gates", "release"]
 
 
 def test_a_plan_moves_nothing(shop: Path, run: Run) -> None:

@@ -28,7 +28,7 @@ from flyball.cycle import apply, plan
 from flyball.cycle.session import Session, held
 from tests.oracles import projects
 
-ALL = ["examples", "search", "train", "evaluate", "register", "gates", "release"]
+ALL = ["examples", "search", "train", "evaluate", "examine", "register", "gates", "release"]
 
 ATTACKED = """
 import functools, json, os, shutil, signal, sys

@@ -11,13 +11,15 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from importlib import metadata
 from pathlib import Path
 
 import polars as pl
 import pytest
 
 from flyball._kernel.errors import StateError
-from flyball.cycle import apply, causes, reproduce
+from flyball.adapters.embedded import fresh
+from flyball.cycle import apply, causes, environment, reproduce
 from flyball.cycle.session import Session
 from flyball.learn import train
 from flyball.release import version
@@ -55,7 +57,7 @@ def changing(project: Path) -> Iterator[Path]:
 def artifacts(session: Session) -> dict[str, str]:
     """Every artifact of the steps that repeat to the byte, by step and name."""
     found = {f"{d.step}/{n}": digest for d in projects.done(session) for n, digest in d.outputs.items()}
-    return {name: digest for name, digest in found.items() if name.split("/")[0] in projects.REPEATING}
+    return {name: digest for name, digest in found.items() if name.split("/")[0] in (*projects.REPEATING, "examine")}
 
 
 def test_other_processes_with_other_threads_make_the_same_bytes(
@@ -81,12 +83,20 @@ def test_other_processes_with_other_threads_make_the_same_bytes(
 
 
 def test_a_fresh_process_makes_it_again_to_the_byte(project: Path, home: Path) -> None:
-    command = [sys.executable, "-m", "flyball", "reproduce", str(project), VERSION, "--home", str(home), "--json"]
-    ended = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONHASHSEED": "99"})
+    """Whatever Python was told to do before: here it would print, and import a module of the name of one of ours."""
+    outside = home.parent / "outside"
+    outside.mkdir()
+    (outside / "numpy.py").write_text("raise SystemExit('not this one')")
+    (outside / "sitecustomize.py").write_text("print('I was here')")
+    arguments = ["reproduce", str(project), VERSION, "--home", str(home), "--json"]
+    program = f"from flyball.adapters.embedded import fresh; raise SystemExit(fresh.call({arguments!r}))"
+    told = os.environ | {"PYTHONHASHSEED": "99", "PYTHONPATH": str(outside), "PYTHONWARNINGS": "error"}
+    ended = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True, env=told, cwd=outside)
     assert ended.returncode == 0, ended.stderr
     said = json.loads(ended.stdout)
-    assert said["identical"] and said["step"] == "", said
+    assert said["identical"] and said["step"] == "" and said["apart"] == [], said
     assert {"examples", "encoder.json", "model.txt", "scores.npy", "evaluation"} <= set(said["compared"])
+    assert {"suspects.json", "examined.json", "explanation.json"} <= set(said["compared"])
 
 
 def stored(session: Session, name: str) -> Path:
@@ -144,30 +154,94 @@ def test_another_library_is_named(session: Session, monkeypatch: pytest.MonkeyPa
     assert f"environment: {library}" in found.why
 
 
+def test_it_is_made_anyway_when_that_is_asked(project: Path, home: Path, changing: Path) -> None:
+    """By other code: what the difference comes to, step by step, and which cause it has."""
+    projects.edit(changing, "min_child_samples=50", "min_child_samples=60")
+    found = reproduce.reproduce(projects.opened(project, home), VERSION, anyway=True)
+    assert (found.identical, found.step, found.changed) == (
+        False,
+        "train",
+        {"search": ["estimator"], "train": ["estimator"]} if "search" in found.changed else {"train": ["estimator"]},
+    )
+    assert "estimator changed" in found.why
+    steps = {each.step: each for each in found.apart}
+    assert list(steps) == ["train", "evaluate", "examine"]
+    assert steps["train"].greatest is not None and steps["train"].greatest > 0
+    assert any(said.startswith("roc_auc: 0.") for said in steps["evaluate"].by)
+    assert any(said.startswith("explanation.json: ") for said in steps["examine"].by)
+
+
+def test_another_library_is_no_difference_where_it_makes_none(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = causes.version
+    monkeypatch.setattr(causes, "version", lambda name: "0.0.1" if name == "onnx" else now(name))
+    found = reproduce.reproduce(session, VERSION, anyway=True)
+    assert found.identical and found.changed == {"train": ["environment: onnx"]}
+
+
+def test_the_manifest_names_the_whole_environment(session: Session) -> None:
+    """Also what no cause names, since an environment is made of it."""
+    row = version.find(session.facts, session.app.name, VERSION)
+    recorded = environment.plain(version.read(session.app.name, row, session.blobs, session.signer).environment)
+    for name in ("flyball", "polars", "scikit-learn", "lightgbm", "scipy", "threadpoolctl", "joblib", "rich"):
+        assert recorded[name] == metadata.version(name)
+    assert recorded["python"] == f"{sys.version_info[0]}.{sys.version_info[1]}"
+    assert "pytest" not in recorded and "ruff" not in recorded
+
+
+@pytest.mark.parametrize(
+    ("recorded", "why"),
+    [
+        ({"python": "2.7"}, "It was trained by Python 2.7"),
+        ({"python": f"{sys.version_info[0]}.{sys.version_info[1]}", "flyball": "0.0.0"}, "trained by flyball 0.0.0"),
+    ],
+)
+def test_an_environment_that_cannot_be_made_is_said(tmp_path: Path, recorded: dict[str, str], why: str) -> None:
+    with pytest.raises(StateError) as refused:
+        fresh.environment(tmp_path, recorded)
+    assert refused.value.code == "environment-not-made" and why in refused.value.why
+
+
+def test_what_pip_cannot_find_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A real environment and the real pip, without an index."""
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    recorded = {"python": f"{sys.version_info[0]}.{sys.version_info[1]}", "flyball": metadata.version("flyball")}
+    with pytest.raises(StateError) as refused:
+        fresh.environment(tmp_path / "venv", recorded | {"polars": "2.1.0"})
+    assert "pip cannot install" in refused.value.why and "polars==2.1.0" in refused.value.why
+
+
 def test_another_seed_is_found_in_the_bytes(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     """No declaration says it and no version: only making it again shows it."""
     monkeypatch.setattr(train, "REPEATABLE", {**train.REPEATABLE, "random_state": 1789})
     found = reproduce.reproduce(session, VERSION)
     assert (found.identical, found.step) == (False, "train")
     assert "model.txt" in found.why and "encoder.json" not in found.why
+    (apart,) = found.apart
+    assert apart.greatest is not None and 0 < apart.greatest < 1
+    assert f"by {apart.greatest:.3g} at most" in " ".join(apart.by)
+    assert "answers of baseline to" in " ".join(apart.by) and "the same bits" in " ".join(apart.by)
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "said"),
     [
-        lambda rows: rows.with_columns(price=pl.col("price") + 0.01),
-        lambda rows: rows.filter(pl.col("order_id") != "o00001"),
-        lambda rows: rows.with_columns(returned=~pl.col("returned")),
+        (lambda rows: rows.with_columns(price=pl.col("price") + 0.01), " price 6,000"),
+        (lambda rows: rows.filter(pl.col("order_id") != "o00001"), "1 only recorded, 0 only now"),
+        (lambda rows: rows.with_columns(returned=~pl.col("returned")), "_label 6,000"),
     ],
 )
 def test_other_rows_are_found_in_the_bytes(
-    session: Session, monkeypatch: pytest.MonkeyPatch, change: Callable[[pl.LazyFrame], pl.LazyFrame]
+    session: Session, monkeypatch: pytest.MonkeyPatch, change: Callable[[pl.LazyFrame], pl.LazyFrame], said: str
 ) -> None:
     """As after a disk that lies, or a table that was rewritten behind our back."""
     scan = session.tables.scan
     monkeypatch.setattr(session.tables, "scan", lambda *a: change(scan(*a)))
     found = reproduce.reproduce(session, VERSION)
     assert (found.identical, found.step, found.why) == (False, "examples", "other bytes: examples")
+    assert said in " ".join(found.apart[0].by)
+    assert "o00001" not in " ".join(found.apart[0].by), "counts, and no value"
 
 
 def test_the_order_of_rows_does_not_count(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,7 @@ from flyball.adapters.embedded.journal import SqliteJournal
 from flyball.adapters.memory.journal import MemoryJournal
 from flyball.checks.clock import Wound
 from flyball.checks.journal import answer, recorded, spoken_for
-from flyball.serve import journal
+from flyball.serve import body, journal
 from flyball.serve.journal import Segment, Settings
 
 numbers = st.integers(1, 40)
@@ -113,9 +113,9 @@ scalars = (
 @given(st.dictionaries(st.text(), scalars), st.dictionaries(st.text(), scalars))
 def test_inputs_and_features_come_back(inputs: dict[str, Any], features: dict[str, Any]) -> None:
     given_ = answer(Wound(), inputs=inputs, features=features)
-    back = journal.unpack(journal.pack(given_))
+    back = body.unpack(body.pack(given_))
     # The text tells NaN, the sign of zero, and True from 1.
-    assert repr(back) == repr((inputs, features))
+    assert repr((back.inputs, back.features)) == repr((inputs, features))
 
 
 class Flaky:

@@ -25,7 +25,7 @@ from flyball.data.contract import Contract
 from flyball.learn.features import batches
 from flyball.learn.features.declare import FeatureSet, Latest, Window
 from flyball.learn.features.lookup import Lookup
-from flyball.serve import journal, protocol
+from flyball.serve import body, protocol
 from flyball.serve.journal import Answer
 from tests.oracles import histories
 from tests.oracles.histories import ABOUT_JOBS, ABOUT_TRIPS, History, Job, Trip
@@ -52,8 +52,8 @@ def answer(inputs: Mapping[str, Any], features: Mapping[str, Any], asked: dateti
         latency_us=1,
         via="test",
     )
-    inputs, features = journal.unpack(journal.pack(made))
-    return msgspec.structs.replace(made, inputs=inputs, features=features)
+    kept = body.unpack(body.pack(made))
+    return msgspec.structs.replace(made, inputs=kept.inputs, features=kept.features)
 
 
 def needed(features: FeatureSet, question: type[Contract]) -> dict[str, pl.DataType]:

@@ -77,7 +77,7 @@ FLOORED = boosted.floor(WRITTEN)
 
 
 def test_the_canonical_form_keeps_what_answers_and_drops_the_rest() -> None:
-    assert boosted.check(FLOORED) == 3
+    assert boosted.check(FLOORED) == (3, 1)
     assert boosted.floor(FLOORED) == FLOORED
     for dropped in ("num_threads", "tree_sizes", "importances", "pandas"):
         assert dropped not in FLOORED

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from flyball._kernel.errors import DeclarationError, StateError
 from flyball.learn.export import boosted, graph, lightgbm_c, native, pack, parity, predictor
+from flyball.learn.task import BINARY
 
 Matrix = npt.NDArray[np.float32]
 FEATURES = 6
@@ -75,7 +77,7 @@ def trees() -> LGBMClassifier:
 
 @pytest.fixture(scope="module")
 def packed(trees: LGBMClassifier) -> pack.Packed:
-    return pack.pack(trees, TEST)
+    return pack.pack(trees, TEST, BINARY)
 
 
 def test_boosted_trees_ship_as_text_and_onnx(packed: pack.Packed) -> None:
@@ -122,14 +124,14 @@ def test_the_library_gives_the_bits_of_the_booster_for_float64(packed: pack.Pack
 )
 def test_flooring_keeps_every_bit(knobs: dict[str, Any]) -> None:
     for model in (boosted_trees(**knobs), LGBMRegressor(n_estimators=10, verbose=-1, n_jobs=1, **knobs)):
-        offers = pack.pack(model.fit(TRAIN, Y), TEST).offers
+        offers = pack.pack(model.fit(TRAIN, Y), TEST, BINARY).offers
         assert offers[0].kind == "lightgbm"
         assert offers[0].parity is not None
         assert offers[0].parity.exact
 
 
 def test_onnx_that_answers_otherwise_is_not_shipped() -> None:
-    unlike = pack.pack(boosted_trees(zero_as_missing=True).fit(TRAIN, Y), TEST)
+    unlike = pack.pack(boosted_trees(zero_as_missing=True).fit(TRAIN, Y), TEST, BINARY)
     assert list(unlike.artifacts) == ["model.txt"]
     converted = unlike.offers[1]
     assert not converted.shipped
@@ -139,9 +141,9 @@ def test_onnx_that_answers_otherwise_is_not_shipped() -> None:
 
 
 def test_same_estimator_same_bytes(trees: LGBMClassifier, packed: pack.Packed) -> None:
-    assert pack.pack(trees, TEST) == packed
+    assert pack.pack(trees, TEST, BINARY) == packed
     fitted = linear().fit(TRAIN, Y)
-    assert pack.pack(fitted, TEST) == pack.pack(fitted, TEST)
+    assert pack.pack(fitted, TEST, BINARY) == pack.pack(fitted, TEST, BINARY)
 
 
 def digests() -> str:
@@ -149,7 +151,7 @@ def digests() -> str:
     found = ""
     models = (boosted_trees(), linear(), RandomForestClassifier(3, max_depth=4, random_state=0), DummyClassifier())
     for model in models:
-        artifacts = pack.pack(model.fit(TRAIN, Y), TEST).artifacts
+        artifacts = pack.pack(model.fit(TRAIN, Y), TEST, BINARY).artifacts
         found += "".join(f"{name} {hashlib.sha256(data).hexdigest()}\n" for name, data in sorted(artifacts.items()))
     return found
 
@@ -168,14 +170,14 @@ def test_a_fresh_process_packs_the_same_bytes() -> None:
 
 
 def test_the_linear_model_and_the_baseline_ship_as_onnx_too() -> None:
-    found = pack.pack(linear().fit(TRAIN, Y), TEST)
+    found = pack.pack(linear().fit(TRAIN, Y), TEST, BINARY)
     assert found.kinds == ("sklearn", "onnx")
     assert found.offers[0].parity is not None
     assert found.offers[0].parity.exact
     assert found.offers[1].parity is not None
     assert found.offers[1].parity.max_abs < 1e-6
     for baseline in (DummyClassifier(strategy="prior"), DummyRegressor()):
-        found = pack.pack(baseline.fit(TRAIN, Y), TEST)
+        found = pack.pack(baseline.fit(TRAIN, Y), TEST, BINARY)
         assert found.kinds == ("sklearn", "onnx")
         assert all(offer.parity is not None and offer.parity.exact for offer in found.offers)
 
@@ -191,7 +193,7 @@ def test_the_linear_model_and_the_baseline_ship_as_onnx_too() -> None:
 )
 def test_others_ship_in_the_formats_that_carry_them(model: Any, kinds: tuple[str, ...]) -> None:
     model.fit(TRAIN, Y)
-    found = pack.pack(model, TEST)
+    found = pack.pack(model, TEST, BINARY)
     assert found.kinds == kinds
     loaded = predictor.load(found.kinds[0], found.artifacts)
     assert loaded.features == FEATURES
@@ -201,18 +203,20 @@ def test_others_ship_in_the_formats_that_carry_them(model: Any, kinds: tuple[str
 
 def test_what_nothing_carries_is_refused_with_both_reasons() -> None:
     with pytest.raises(DeclarationError) as caught:
-        pack.pack(LGBMRegressor(n_estimators=3, verbose=-1, linear_tree=True).fit(np.nan_to_num(TRAIN), Y), TEST)
+        pack.pack(
+            LGBMRegressor(n_estimators=3, verbose=-1, linear_tree=True).fit(np.nan_to_num(TRAIN), Y), TEST, BINARY
+        )
     assert caught.value.code == "no-safe-format"
     assert "lightgbm: it has linear trees" in caught.value.why
     three = LGBMClassifier(n_estimators=2, verbose=-1).fit(TRAIN, Y + (TRAIN[:, 2] > 1))
     one = DummyClassifier().fit(TRAIN, Y * 0)
     for unlike in (three, one):
         with pytest.raises(DeclarationError, match="not-one-number"):
-            pack.pack(unlike, TEST)
+            pack.pack(unlike, TEST, BINARY)
 
 
 def test_an_estimator_that_cannot_miss_values_is_compared_without_probes() -> None:
-    found = pack.pack(LogisticRegression(max_iter=500).fit(np.nan_to_num(TRAIN), Y), np.nan_to_num(TEST))
+    found = pack.pack(LogisticRegression(max_iter=500).fit(np.nan_to_num(TRAIN), Y), np.nan_to_num(TEST), BINARY)
     assert found.kinds == ("sklearn", "onnx")
     assert found.offers[1].parity is not None
     assert found.offers[1].parity.rows == len(TEST)
@@ -220,19 +224,39 @@ def test_an_estimator_that_cannot_miss_values_is_compared_without_probes() -> No
 
 def test_graphs_within_nodes_are_not_shipped() -> None:
     with pytest.raises(DeclarationError, match="onnx: node 'n0' holds a graph of its own"):
-        pack.pack(KNeighborsClassifier(3).fit(np.nan_to_num(TRAIN)[:200, :2], Y[:200]), np.nan_to_num(TEST)[:50, :2])
+        pack.pack(
+            KNeighborsClassifier(3).fit(np.nan_to_num(TRAIN)[:200, :2], Y[:200]), np.nan_to_num(TEST)[:50, :2], BINARY
+        )
 
 
 def test_fastest_takes_the_same_bits_first(packed: pack.Packed) -> None:
     choice = pack.fastest(packed, TEST[:8], time.monotonic)
     assert (choice.kind, choice.exact, set(choice.row_us)) == ("lightgbm", True, {"lightgbm"})
-    fitted = pack.pack(linear().fit(TRAIN, Y), TEST)
+    fitted = pack.pack(linear().fit(TRAIN, Y), TEST, BINARY)
     assert pack.fastest(fitted, TEST[:3], time.monotonic).kind == "sklearn"
     near = pack.fastest(fitted, TEST[:3], time.monotonic, within=parity.TOLERANCE)
     assert (near.kind, near.exact, set(near.row_us)) == ("onnx", False, {"sklearn", "onnx"})
     assert near.row_us["onnx"] < near.row_us["sklearn"]
     only = pack.Packed(artifacts=fitted.artifacts, offers=fitted.offers[1:])
     assert pack.fastest(only, TEST[:3], time.monotonic).kind == "onnx"
+
+
+def test_a_timer_that_stands_still_costs_few_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    fitted, asked = pack.pack(linear().fit(TRAIN, Y), TEST, BINARY), Counter[str]()
+
+    class Counted:
+        def __init__(self, kind: predictor.Kind) -> None:
+            self.kind = kind
+
+        def row(self, _: np.ndarray) -> float:
+            asked[self.kind] += 1
+            return 0.5
+
+    monkeypatch.setattr(predictor, "load", lambda kind, _: Counted(kind))
+    pack.fastest(fitted, TEST[:50], lambda: 0.0)
+    assert asked == {"sklearn": pack.PASSES * pack.ALONE}
+    pack.fastest(fitted, TEST[:50], lambda: 0.0, within=parity.TOLERANCE)
+    assert asked["onnx"] == pack.PASSES * 50
 
 
 def test_many_threads_share_one_predictor(packed: pack.Packed) -> None:
@@ -263,7 +287,7 @@ def test_load_refuses_what_is_not_there(packed: pack.Packed) -> None:
 
 @pytest.mark.parametrize("kind", ["onnx", "sklearn"])
 def test_arrays_of_another_shape_never_reach_the_runtime(kind: predictor.Kind) -> None:
-    loaded = predictor.load(kind, pack.pack(DummyClassifier().fit(TRAIN, Y), TEST).artifacts)
+    loaded = predictor.load(kind, pack.pack(DummyClassifier().fit(TRAIN, Y), TEST, BINARY).artifacts)
     for wrong in (np.zeros(1), np.zeros(FEATURES + 1)):
         with pytest.raises(Exception, match="wrong-shape"):
             loaded.row(wrong.astype(np.float32))
@@ -303,9 +327,9 @@ def test_onnx_is_spelled_by_us(packed: pack.Packed) -> None:
     assert (model.producer_name, model.producer_version, model.graph.name) == ("flyball", "", "flyball")
     assert [node.name for node in model.graph.node] == [f"n{i}" for i in range(len(model.graph.node))]
     assert [value.name for value in (*model.graph.input, *model.graph.output)] == ["x", "answer"]
-    assert graph.check(packed.artifacts["model.onnx"]) == (packed.artifacts["model.onnx"], FEATURES)
+    assert graph.check(packed.artifacts["model.onnx"]) == (packed.artifacts["model.onnx"], FEATURES, 1)
     others = (linear(), DummyRegressor(), LGBMRegressor(n_estimators=2, verbose=-1))
-    for data in (packed.artifacts, *(pack.pack(other.fit(TRAIN, Y), TEST).artifacts for other in others)):
+    for data in (packed.artifacts, *(pack.pack(other.fit(TRAIN, Y), TEST, BINARY).artifacts for other in others)):
         onnx.checker.check_model(data["model.onnx"], full_check=True)
 
 
@@ -341,7 +365,7 @@ def test_text_of_a_wide_model_round_trips() -> None:
     wide = np.random.default_rng(5).normal(size=(400, 120)).astype(np.float32)
     model = LGBMRegressor(n_estimators=3, verbose=-1, n_jobs=1).fit(wide, wide[:, 0])
     text = boosted.floor(model.booster_.model_to_string())
-    assert boosted.check(text) == 120
+    assert boosted.check(text) == (120, 1)
     assert lightgbm_c.load(text.encode()).batch(wide).tobytes() == model.predict(wide).tobytes()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import dataframely as dy
@@ -10,11 +11,12 @@ import polars as pl
 import pytest
 
 import flyball as fb
-from flyball import champion, days, hours, ms
+from flyball import champion, days, hours, metrics, ms
 from flyball._kernel.conditions import Condition, Measurement, Metric, Outcome, Whom
 from flyball._kernel.errors import Bug, DataError, DeclarationError
 from flyball.learn import gates
 from flyball.learn.evaluate import HeldOut
+from flyball.learn.task import Task
 
 N = 4000
 PASS, FAIL, OPEN = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
@@ -221,3 +223,76 @@ def test_gates_that_nothing_held_out_could_show(gate: Condition, model: Any, cod
     assert refused.value.where is not None
     assert refused.value.where.file == __file__
     assert str(gate) in refused.value.what
+
+
+# Decisions, classes, quantiles, and what is told
+
+
+def test_a_champion_is_judged_by_what_it_decided(held_out: HeldOut) -> None:
+    """Its threshold is its own: the same scores, decided otherwise, are another recall."""
+    y, p = held_out.outcome.astype(bool), held_out.scores["boosted"]
+    decided = {"boosted": p >= 0.3, "champion": p >= 0.5}
+    both = replace(held_out, decided=decided)
+    gate = metrics.recall >= metrics.recall.on(champion) + 0.1
+    (verdict,) = gates.judge_all([gate], both, champion=p).verdicts
+    expected = [float(decided[name][y].mean()) for name in ("boosted", "champion")]
+    assert verdict.measurement is not None and verdict.outcome == PASS
+    assert verdict.measurement.estimate == pytest.approx(expected[0] - expected[1])
+    plain = gates.judge_all([gate], replace(held_out, decided={}), champion=p).verdicts[0]
+    assert plain.measurement is not None and plain.measurement.estimate == 0 and plain.outcome == FAIL
+
+
+@pytest.mark.parametrize("metric", [metrics.selection_rate, metrics.recall, metrics.false_positive_rate])
+def test_gaps_of_decisions(metric: Metric, held_out: HeldOut) -> None:
+    y, origin = held_out.outcome.astype(bool), held_out.slices["origin"].to_numpy()
+    decided = (held_out.scores["boosted"] >= 0.3) | ((origin == "JFK") & (np.arange(N) % 4 == 0))
+    rows = replace(held_out, decided={"boosted": decided})
+    taking = {"selection_rate": y | True, "recall": y, "false_positive_rate": ~y}[metric.name]
+    rates = [decided[taking & (origin == name)].mean() for name in ("EWR", "JFK", "LGA")]
+    (verdict,) = gates.judge_all([metric.gap(by="origin") <= 0.02], rows).verdicts
+    assert verdict.measurement is not None and verdict.measurement.estimate == pytest.approx(max(rates) - min(rates))
+    assert verdict.outcome == FAIL
+    relative = metric.gap(by="origin") <= metric.gap(by="origin").on(champion) + 0.01
+    theirs = replace(rows, decided={"boosted": decided, "champion": decided})
+    assert judged(relative, theirs, champion=held_out.scores["boosted"])[0] == PASS
+
+
+def test_classes_and_quantiles_are_compared_with_the_champion() -> None:
+    rng = np.random.default_rng(4)
+    p = rng.dirichlet([1.0, 1.0, 1.0], 900)
+    y = np.array([rng.choice(3, p=row) for row in p], dtype=np.int64)
+    classes = HeldOut(y, {"m": p}, task=Task(kind="multiclass", classes=("a", "b", "c")))
+    flat = np.full_like(p, 1 / 3)
+    for gate in (
+        fb.log_loss <= fb.log_loss.on(champion) - 0.1,
+        metrics.macro_f1 >= metrics.macro_f1.on(champion) + 0.1,
+    ):
+        assert judged(gate, classes, champion=flat)[0] == PASS
+    assert judged(metrics.macro_roc_auc >= metrics.macro_roc_auc.on(champion), classes, champion=p)[0] == PASS
+    numbers = rng.normal(size=900)
+    wide, narrow = np.tile([-1.7, 0.0, 1.7], (900, 1)), np.tile([-0.2, 0.0, 0.2], (900, 1))
+    bands = HeldOut(numbers, {"m": wide}, task=Task(kind="quantile", quantiles=(0.05, 0.5, 0.95)))
+    assert judged(metrics.coverage >= 0.85, bands)[0] == PASS
+    assert judged(metrics.coverage >= metrics.coverage.on(champion) + 0.5, bands, champion=narrow)[0] == PASS
+    assert judged(metrics.pinball_loss <= metrics.pinball_loss.on(champion), bands, champion=narrow)[0] == PASS
+    with pytest.raises(DeclarationError, match="gate-not-measurable"):
+        gates.judge_all([metrics.f1 >= 0.1], bands)
+
+
+def test_what_is_told_is_judged_and_what_is_not_is_open(held_out: HeldOut) -> None:
+    size, word = metrics.model_bytes <= 1000, fb.approval(by="risk")
+    small = Measurement(estimate=900, low=900, high=900, n=1)
+    told = {
+        str(size): (small, "bytes"),
+        str(fb.approval(by="legal")): (Measurement(estimate=1, low=1, high=1, n=1), ""),
+    }
+    found = gates.judge_all([size, word, fb.approval(by="legal")], held_out, told=told)
+    assert [v.outcome for v in found.verdicts] == [PASS, OPEN, PASS] and found.decision == "held"
+    assert len({v.condition for v in found.verdicts}) == 3, "whose word it is belongs to the gate's name"
+
+
+@pytest.mark.parametrize("name", ["champion", "baseline", "linear", "unmitigated"])
+def test_no_model_has_the_name_of_what_it_is_compared_with(name: str) -> None:
+    """Its scores were found by its name: one called `baseline` was judged by the constant."""
+    with pytest.raises(DeclarationError, match="model-name-taken"):
+        gates.check([fb.roc_auc >= 0.6], replace(LATE, name=name))

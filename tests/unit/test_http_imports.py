@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-HEAVY = ("altair", "lightgbm", "onnx", "onnxruntime", "optuna", "pandas", "sklearn", "skl2onnx", "vl_convert")
+HEAVY = ("altair", "lightgbm", "onnx", "onnxruntime", "optuna", "pandas", "scipy", "sklearn", "skl2onnx", "vl_convert")
 
 
 @pytest.mark.parametrize("module", ["flyball.serve.http", "flyball.cycle.answering"])

@@ -10,7 +10,7 @@ from sklearn import metrics as sk
 
 from flyball._kernel import facts
 from flyball._kernel.errors import DataError
-from flyball.learn import evaluate, gates
+from flyball.learn import curves, evaluate, metrics
 from flyball.learn.evaluate import Evaluation, HeldOut
 
 N = 3000
@@ -36,7 +36,7 @@ def held_out() -> HeldOut:
 
 @pytest.fixture(scope="module")
 def found(held_out: HeldOut) -> Evaluation:
-    return evaluate.evaluate(held_out, gates.measurable(classifies=True))
+    return evaluate.evaluate(held_out, metrics.CLASSIFICATION)
 
 
 def test_models_are_compared_on_the_same_rows(found: Evaluation, held_out: HeldOut) -> None:
@@ -87,12 +87,12 @@ def test_curves_lie_on_scikit_learns_and_are_short(found: Evaluation, held_out: 
     y, s = held_out.outcome, held_out.scores["boosted"]
     false, true, _ = sk.roc_curve(y, s, drop_intermediate=False)
     theirs = {(round(a, 6), round(b, 6)) for a, b in zip(false, true, strict=True)}
-    assert len(found.roc) <= evaluate.POINTS
+    assert len(found.roc) <= curves.POINTS
     assert set(found.roc) <= theirs
     assert (found.roc[0], found.roc[-1]) == ((0, 0), (1, 1))
     precision, recall, _ = sk.precision_recall_curve(y, s)
     theirs = {(round(a, 6), round(b, 6)) for a, b in zip(recall, precision, strict=True)}
-    assert len(found.precision_recall) <= evaluate.POINTS
+    assert len(found.precision_recall) <= curves.POINTS
     assert set(found.precision_recall) <= theirs
     assert found.precision_recall[-1][0] == 1
     assert found.precision_recall[-1][1] >= found.base_rate
@@ -108,13 +108,13 @@ def test_calibration_bins_are_those_of_the_metric(found: Evaluation) -> None:
 
 def test_the_histogram_counts_every_row_once(found: Evaluation) -> None:
     assert sum(map(sum, found.histogram.counts.values())) == N
-    assert len(found.histogram.edges) == evaluate.BARS + 1
+    assert len(found.histogram.edges) == curves.BARS + 1
 
 
 def test_it_is_stored_and_read_back_and_repeats(found: Evaluation, held_out: HeldOut) -> None:
     stored = facts.encode(found)
     assert msgspec.json.decode(stored, type=Evaluation) == found
-    again = evaluate.evaluate(held_out, gates.measurable(classifies=True))
+    again = evaluate.evaluate(held_out, metrics.CLASSIFICATION)
     assert facts.encode(again) == stored
     assert len(stored) < 100_000
 
@@ -123,7 +123,7 @@ def test_a_regressor() -> None:
     rng = np.random.default_rng(1)
     s = rng.gamma(2, 10, 500)
     held = HeldOut(s + rng.normal(0, 5, 500), {"boosted": s, "baseline": np.full(500, 20.0)})
-    found = evaluate.evaluate(held, gates.measurable(classifies=False))
+    found = evaluate.evaluate(held, metrics.REGRESSION)
     assert list(found.measurements) == ["mean_absolute_error", "root_mean_squared_error", "r2"]
     assert found.roc == found.precision_recall == ()
     assert sum(found.histogram.counts["error"]) == 500
@@ -132,7 +132,7 @@ def test_a_regressor() -> None:
 
 def test_too_few_rows_are_said_not_measured(held_out: HeldOut) -> None:
     few = HeldOut(held_out.outcome[:20], {"boosted": held_out.scores["boosted"][:20]})
-    found = evaluate.evaluate(few, gates.measurable(classifies=True))
+    found = evaluate.evaluate(few, metrics.CLASSIFICATION)
     assert not found.measurements
     assert not found.models
     assert found.left_out[0].why == "20 rows, fewer than 50"
@@ -144,7 +144,7 @@ def test_a_group_within_few_blocks_is_left_out(held_out: HeldOut) -> None:
     one_day = HeldOut(
         held_out.outcome, held_out.scores, {"wave": pl.Series(["first" if d < 3 else "later" for d in days])}, days
     )
-    found = evaluate.evaluate(one_day, gates.measurable(classifies=True))
+    found = evaluate.evaluate(one_day, metrics.CLASSIFICATION)
     assert found.units == 30
     assert [(x.group, x.why) for x in found.left_out] == [("first", "rows of 3 blocks, fewer than 5")]
 
@@ -167,6 +167,14 @@ def test_long_and_odd_groups() -> None:
             "nan": pl.Series(np.where(np.arange(300) < 100, np.nan, rng.random(300))),
         },
     )
-    found = evaluate.evaluate(held, gates.measurable(classifies=True))
+    found = evaluate.evaluate(held, metrics.CLASSIFICATION)
     assert max(len(g.group) for g in found.slices) < 100
     assert next(g.n for g in found.slices if g.slice == "nan" and g.group == evaluate.NONE) == 100
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1.0, 1e9])
+def test_errors_of_any_size_have_a_histogram(scale: float) -> None:
+    rng = np.random.default_rng(0)
+    y = rng.normal(0, scale, 200)
+    edges = curves.histogram(y, np.zeros(200)).edges
+    assert len(set(edges)) == curves.BARS + 1 and edges[-1] == pytest.approx(np.quantile(np.abs(y), 0.995))

@@ -7,13 +7,16 @@ from typing import Any
 import dataframely as dy
 import polars as pl
 import pytest
+from lightgbm import LGBMClassifier
 
 import flyball as fb
 from flyball import days, hours, minutes
 from flyball._kernel import fingerprint
+from flyball._kernel.errors import DeclarationError
 from flyball.cycle import causes
 from flyball.data.contract import Ref
 from flyball.learn import model as models
+from flyball.learn import train
 from flyball.learn.model import Model
 
 
@@ -246,3 +249,43 @@ def test_a_default_is_the_cause_of_no_step() -> None:
     """Every cause that a step takes from the model, with and without a default."""
     for cause in (causes.of_question, causes.of_features, lambda m: m.build, lambda m: m.knobs):
         assert fingerprint.of(cause(with_default(None))) == fingerprint.of(cause(with_default(0.2)))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [{"weights": "balance"}, {"weights": 3}, {"calibrate": "platt"}, {"decide": 0.5}, {"mitigate": "thresholds"}],
+)
+def test_a_treatment_that_is_misspelt_is_not_taken_for_another(said: dict[str, Any]) -> None:
+    model = fb.model(fb.features(Flight.origin), predicts=Flight.late, asked=ASKED, **said)(build)
+    with pytest.raises(DeclarationError, match=rf"'build' declares {next(iter(said))}=.* \[treatment-unknown\]"):
+        models.check(model)
+
+
+def test_a_keyword_that_is_misspelt_is_not_left_out() -> None:
+    wrong: dict[str, Any] = {"calibrated": "sigmoid"}
+    with pytest.raises(TypeError, match="a model has no 'calibrated'; it may have default, quantiles"):
+        fb.model(fb.features(Flight.origin), predicts=Flight.late, asked=ASKED, **wrong)(build)
+
+
+@pytest.mark.parametrize("quantiles", [("a",), (0.5, 0.5), (True,), (1.0,), (float("nan"),)])
+def test_quantiles_lie_between_0_and_1_and_are_named_once(quantiles: Any) -> None:
+    model = fb.model(fb.features(Flight.origin), predicts=Flight.delay, asked=ASKED, quantiles=quantiles)(build)
+    with pytest.raises(DeclarationError, match="quantiles-out-of-range"):
+        models.task(model)
+
+
+def test_a_class_is_no_estimator() -> None:
+    @fb.model(fb.features(Flight.origin), predicts=Flight.late, asked=ASKED)
+    def forgot() -> Any:
+        return LGBMClassifier
+
+    with pytest.raises(DeclarationError, match="LGBMClassifier is a class: call it"):
+        train.check(forgot)
+
+
+def test_a_version_that_learned_another_outcome_is_found_out() -> None:
+    trained = fingerprint.parts({"question": causes.of_question(declared(Flight.origin))})
+    assert causes.other_outcome(declared(Flight.origin), trained) == ""
+    assert causes.other_outcome(declared(Flight.origin, predicts=Flight.delay), trained) == "late"
+    sooner = declared(Flight.origin, asked=fb.before(Flight.scheduled, hours(3)))
+    assert causes.other_outcome(sooner, trained) == "", "what else was changed is no other outcome"

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import dataframely as dy
@@ -16,10 +17,12 @@ from hypothesis import strategies as st
 import flyball as fb
 from flyball._kernel import ids
 from flyball._kernel.errors import DataError
+from flyball.adapters.embedded.outcomes import SqliteOutcomes
 from flyball.adapters.memory.clock import VirtualClock
 from flyball.adapters.memory.outcomes import MemoryOutcomes
 from flyball.checks.clock import START
 from flyball.checks.outcomes import new
+from flyball.learn.task import BINARY, REGRESSION, Task
 from flyball.serve import outcomes, protocol
 from flyball.serve import plan as plans
 from flyball.serve.guard import Refused
@@ -55,7 +58,7 @@ class Told:
     tolerance: timedelta = timedelta(0)
     hash: Callable[[str], str] = lambda value: f"hashed {value}"
     decode_key: Callable[[bytes], tuple[list[dict[str, Any]], bool]] = DECODE_KEY
-    truth: bool = False
+    task: Task = REGRESSION
     seal: None = None
     entity: tuple[str, ...] = ("order_id", "at", "weight", "customer")
 
@@ -67,7 +70,7 @@ class Answering:
 
 ONE = {"orders": Answering(Told())}
 TWO = {**ONE, "others": Answering(Told())}
-TRUTH = {"orders": Answering(Told(truth=True))}
+TRUTH = {"orders": Answering(Told(task=BINARY))}
 KEY: dict[str, Any] = {"order_id": "o1", "at": "2013-07-01T12:00:00Z", "weight": 8, "customer": 7}
 
 
@@ -144,7 +147,7 @@ def test_values(outcome: Any, value: float | None) -> None:
 
 REFUSED = [
     ({"prediction": ID}, "outcome-unreadable"),
-    ({"prediction": ID, "outcome": "true"}, "outcome-unreadable"),
+    ({"prediction": ID, "outcome": "true"}, "outcome-value"),
     ({"prediction": ID, "outcome": [1]}, "outcome-unreadable"),
     (f'{{"prediction": "{ID}", "outcome": 1e999}}'.encode(), "outcome-unreadable"),
     ({"prediction": ID, "outcome": 1, "setled": "2013-01-01T00:00:00Z"}, "outcome-unreadable"),
@@ -267,6 +270,35 @@ def test_what_is_true_or_false_is_no_number() -> None:
         assert stored({"prediction": ID, "outcome": value}, mixed).value == value, "whose it is, is not known yet"
     for truth in (True, False, 0, 1, 0.0, -0.0, 1.0, None):
         assert stored({"key": KEY, "outcome": truth}, TRUTH).value == truth
+
+
+CLASSES = {"orders": Answering(Told(task=Task(kind="multiclass", classes=("1", "1.0", "nan", 'ro"t', "late"))))}
+
+
+@pytest.mark.parametrize("name", CLASSES["orders"].champion.task.classes)
+def test_a_class_comes_back_as_it_was_named(name: str, tmp_path: Path) -> None:
+    """Also one that a column of numbers would take for a number."""
+    for store in (MemoryOutcomes(), SqliteOutcomes(tmp_path / "outcomes.sqlite")):
+        for expected in ("accepted", "repeated"):
+            status, said = post({"key": KEY, "outcome": name}, store, CLASSES)  # type: ignore[arg-type]
+            assert (status, said[expected]) == (200, 1)
+        assert [outcomes.class_of(row.value) for row in store.read()] == [name]
+
+
+def test_what_is_no_class_of_the_outcome_is_refused() -> None:
+    mixed = {**CLASSES, "numbers": Answering(Told())}
+    for value in ("Late", "", "x" * 5000, True, 1, 0.5):
+        status, said = post({"key": KEY, "outcome": value}, routed=CLASSES)
+        assert (status, said["refused"][0]["code"]) == (422, "outcome-value")
+        assert len(json.dumps(said)) < 1000
+    assert (
+        post({"key": KEY, "outcome": "late"}, routed=ONE)[0]
+        == post({"key": KEY, "outcome": "1"}, routed=TRUTH)[0]
+        == 422
+    )
+    assert outcomes.class_of(stored({"prediction": ID, "outcome": "late"}, mixed).value) == "late"
+    assert stored({"prediction": ID, "outcome": 12.5}, mixed).value == 12.5
+    assert stored({"key": KEY, "outcome": None}, CLASSES).value is None
 
 
 def test_a_time_of_settling_is_corrected_like_a_value() -> None:

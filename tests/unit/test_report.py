@@ -17,9 +17,10 @@ import flyball as fb
 from flyball import champion, ms
 from flyball._kernel import facts
 from flyball._kernel.conditions import Measurement, Outcome, Verdict
-from flyball.learn import charts, evaluate, gates, page, report
+from flyball.learn import charts, evaluate, gates, metrics, page, report
 from flyball.learn.evaluate import Evaluation, HeldOut
 from flyball.learn.report import Subject
+from flyball.learn.task import Task
 
 HOSTILE = "\"'><script>alert(1)</script><img src=x onerror=alert(2)>`|](javascript:alert(3))**\n# \x00\u202e&amp;"
 N = 1500
@@ -47,7 +48,7 @@ def subject(held: HeldOut, text: str = "flights") -> Subject:
         app=text,
         model=text,
         version=text,
-        evaluation=evaluate.evaluate(held, gates.measurable(classifies=True)),
+        evaluation=evaluate.evaluate(held, metrics.CLASSIFICATION),
         verdicts=found.verdicts,
         lineage={text: text, "trained on": "2013-01-01 to 2013-06-30"},
         features=["origin", text],
@@ -197,11 +198,45 @@ def test_a_regressor_and_one_without_anything_measured() -> None:
     rng = np.random.default_rng(1)
     s = rng.gamma(2, 10, 300)
     held = HeldOut(s + rng.normal(0, 5, 300), {"boosted": s, "baseline": np.full(300, 20.0)})
-    usual = Subject("delay", "flights", "delay", "1", evaluate.evaluate(held, gates.measurable(classifies=False)), ())
+    usual = Subject("delay", "flights", "delay", "1", evaluate.evaluate(held, metrics.REGRESSION), ())
     assert list(report.render(usual).figures) == ["calibration.svg", "errors.svg"]
     few = HeldOut(held.outcome[:9], {"boosted": s[:9]})
-    shown = report.render(replace(usual, evaluation=evaluate.evaluate(few, gates.measurable(classifies=False))))
+    shown = report.render(replace(usual, evaluation=evaluate.evaluate(few, metrics.REGRESSION)))
     assert "all metrics: 9 rows, fewer than 50" in shown.html
+
+
+def of_kind(kind: str) -> HeldOut:
+    rng = np.random.default_rng(2)
+    p = rng.random(400)
+    match kind:
+        case "binary" | "anomaly":
+            return HeldOut(rng.random(400) < p, {"m": p}, {}, task=Task(kind=kind), decided={"m": p > 0.3})  # type: ignore[arg-type]
+        case "multiclass":
+            scores = rng.dirichlet([1, 1, 1], 400)
+            return HeldOut(rng.integers(0, 3, 400), {"m": scores}, task=Task(kind=kind, classes=("a", "b", "c")))
+        case "quantile":
+            scores = np.sort(rng.normal(size=(400, 2)), axis=1)
+            return HeldOut(rng.normal(size=400), {"m": scores}, task=Task(kind=kind, quantiles=(0.1, 0.9)))
+    return HeldOut(p + rng.normal(size=400), {"m": p}, task=Task(kind="regression"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "shows"),
+    [
+        ("binary", ["What is decided", "false_positive_rate", "roc.svg"]),
+        ("anomaly", ["What is decided", "average_precision"]),
+        ("multiclass", ["macro_f1", "macro_roc_auc", "of the most frequent class"]),
+        ("regression", ["root_mean_squared_error", "mean outcome", "errors.svg"]),
+        ("quantile", ["pinball_loss", "outcomes at or below it", "| 0.1 |", "as promised"]),
+    ],
+)
+def test_every_kind_of_task_is_shown_by_what_suits_it(kind: str, shows: list[str]) -> None:
+    measured = evaluate.evaluate(of_kind(kind), metrics.measurable(kind))  # type: ignore[arg-type]
+    shown = report.render(Subject(kind, "app", "m", "m-1", measured, ()))
+    plain = shown.markdown.replace("\\", "")
+    assert [part for part in shows if part not in plain] == []
+    assert ("What is decided" in plain) == (kind in ("binary", "anomaly"))
+    assert Page(shown.html).tags.count("figure") == len(shown.figures) >= 2
 
 
 @pytest.mark.parametrize(

@@ -161,9 +161,9 @@ def test_a_verdict_is_kept_beside_its_version(log: MemoryFacts) -> None:
     register(log, "lateness-2")
     log.append([Fact("flights", "lateness", Judged(version="lateness-1", decision="release", verdicts=[VERDICT]))])
     judged, waiting = version.versions(log, "flights", "lateness")
-    assert (judged.decision, judged.verdicts) == ("release", [VERDICT])
+    assert (judged.decision, version.verdicts(log, "flights", "lateness-1")) == ("release", [VERDICT])
     assert (judged.manifest, judged.registered) == ("digest of lateness-1", NOON)
-    assert (waiting.decision, waiting.verdicts) == ("", [])
+    assert (waiting.decision, version.verdicts(log, "flights", "lateness-2")) == ("", [])
 
 
 def test_the_champion_is_whom_was_promoted_last(log: MemoryFacts) -> None:

@@ -111,7 +111,8 @@ class WritingSuite:
 
     def test_an_acknowledged_answer_is_found_as_it_was(self, place: Journal, clock: Wound) -> None:
         """Every part of it, while the recorder is open and after."""
-        given = answer(clock, within_tolerance=False, asked=-1, epoch=2**63 - 1)
+        numbers: dict[str, Any] = {"outputs": (0.25, 5e-324), "decision": "late"}
+        given = answer(clock, within_tolerance=False, asked=-1, epoch=2**63 - 1, **numbers)
         recorder = place.open("flights")
         assert recorded(recorder, [answer(clock), given]) == [1, 2]
         for _ in "open", "closed":
@@ -139,10 +140,11 @@ class WritingSuite:
         """It has a number like any other, and says of what it failed; beside it lies the answer that left instead."""
         recorder = place.open("flights")
         failed = answer(clock, role="canary", output=math.nan, features={}, failed="answer-not-finite")
-        given = answer(clock)
+        given = answer(clock, decision=False)
         assert recorded(recorder, [failed, given]) == [1, 2]
         found = [(entry.id, entry.role, entry.failed, math.isnan(entry.output)) for entry in place.read()]
         assert found == [(failed.id, "canary", "answer-not-finite", True), (given.id, "champion", "", False)]
+        assert [entry.decision for entry in place.read()] == [None, False]
         recorder.close()
 
     def test_an_unknown_id_is_not_found(self, place: Journal, clock: Wound) -> None:
@@ -166,6 +168,8 @@ class WritingSuite:
             {"key": None},
             {"failed": None},
             {"failed": "\ud800"},
+            {"outputs": ("late",)},
+            {"decision": 1},
         ],
     )
     def test_what_cannot_be_stored_is_refused_alone(self, place: Journal, clock: Wound, wrong: dict[str, Any]) -> None:

@@ -36,6 +36,9 @@ def run(
     ] = None,
     model: options.Model = None,
     clock: options.ClockFile = None,
+    report: Annotated[
+        bool, typer.Option("--report/--no-report", help="Write a report of each version; flyball card makes one later.")
+    ] = True,
     as_json: options.Json = False,
 ) -> int:
     """Ingest, train, evaluate, register, judge, release. Resumable; a second apply does nothing."""
@@ -45,7 +48,7 @@ def run(
     with opening.progress() as tell:
         session = opening.session(app, home, clock)
         done = apply.apply(session, until=in_utc(until) if until else None, only=model or "", tell=tell)
-    reports = {model.version: apply.write_report(session, model) for model in done.models}
+    reports = {model.version: apply.write_report(session, model) for model in done.models} if report else {}
     if as_json:
         say.result(done)
     else:
@@ -64,6 +67,7 @@ def show(done: Applied, reports: Mapping[str, Path]) -> None:
     for model in done.models:
         say.line(f"\n[bold]{model.version}[/]  {model.decision}; answering: {model.champion or 'nobody'}")
         say.verdicts("gate", model.verdicts)
-        say.line(f"[dim]report: {reports[model.version]}[/]")
+        if model.version in reports:
+            say.line(f"[dim]report: {escape(str(reports[model.version]))}[/]")
         if model.decision != "release":
             say.line(f"[dim]next:   {NEXT[model.decision]} flyball plan says which gates stand in its way.[/]")

@@ -32,7 +32,7 @@ def run(
         say.result(found.evaluation)
         return 0
     evaluation = found.evaluation
-    rate = "base rate" if evaluation.classifies else "mean outcome"
+    rate = "base rate" if evaluation.shares else "mean outcome"
     say.line(f"[bold]{evaluation.model}[/]  {evaluation.n:,} test questions, {rate} {evaluation.base_rate:.3f}")
     say.table(
         ("model", *(name for name in evaluation.measurements)),

@@ -20,6 +20,7 @@ def run(app: options.App, home: options.Home = None, as_json: options.Json = Fal
         for step in model.steps:
             mark = say.MARKS["run" if step.runs else "keep"]
             say.line(f"  {mark} {step.step:<10} [dim]{'; '.join(step.why) if step.runs else 'done'}[/]")
+        say.line(f"  [dim]{model.served}[/]")
     for note in found.notes:
         say.line(f"[dim]note: {note}[/]")
     work = found.work

@@ -12,7 +12,7 @@ from flyball.cli import opening, operating, options
 def run(
     app: options.App,
     version: Annotated[str, typer.Argument(help="The version, such as lateness-2.")],
-    reason: Annotated[str, typer.Option("--reason", help="Why; is recorded.")] = "asked for",
+    reason: Annotated[str, typer.Option("--reason", help="Why; is recorded. Needed to override a gate.")] = "",
     override: Annotated[
         bool, typer.Option("--override-gates", help="Although its gates did not release it; is recorded.")
     ] = False,

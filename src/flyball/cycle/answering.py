@@ -29,10 +29,11 @@ from flyball.learn import model as models
 from flyball.learn.export.predictor import Kind, Matrix
 from flyball.learn.features import lookup
 from flyball.learn.model import Model
-from flyball.learn.task import Answers
+from flyball.learn.task import Answer, Answers, Task
 from flyball.release import route
 from flyball.release.policy import Release
 from flyball.release.route import Answering
+from flyball.release.version import Manifest
 from flyball.serve import protocol, router
 from flyball.serve.plan import Plan, Row
 from flyball.serve.router import Routed
@@ -41,7 +42,8 @@ SUBJECTS = "subjects"
 """The purpose under which personal values are hashed; one per home, so that the same person is found again."""
 
 SCORES: Final = "scores.npy"
-"""What training left of its models on the held-out rows, float64 of shape (models, rows): the declared one, linear, baseline.
+"""What training left of its models on the held-out rows, float64 (models, rows) or (models, rows, width): the declared one
+first, the baseline last.
 Named as in `learn.fitting`, which a server does not load: it would bring LightGBM and scikit-learn with it."""
 
 Say = Callable[[str], None]
@@ -92,13 +94,15 @@ def plan_of(session: Session, model: Model, version: str) -> Plan:
     """Compile one version.
 
     Raises:
-        StateError: `features-changed` when the app file no longer declares what the version was trained on;
-            `signature-broken`, `artifact-changed`, `hostile-model` when what is stored cannot be trusted.
+        StateError: `features-changed` or `task-changed` when the app file no longer declares what the version was trained
+            on; `signature-broken`, `artifact-changed`, `hostile-model` when what is stored cannot be trusted.
     """
     manifest = artifacts.load_manifest(session, version)
     causes.same_features(model, manifest.version, manifest.causes["examples"], manifest.commit)
     spec = contract.spec(model.question)
-    reads = model.features.reads(model.question) | {model.asked.column.name, *spec.entity}
+    finish, task = artifacts.load_finish(session, manifest), task_of(session, model, manifest)
+    grouped = {finish.by} if finish.by else set()
+    reads = model.features.reads(model.question) | {model.asked.column.name, *spec.entity, *grouped}
     secret = session.signer.secret(SUBJECTS)
     seal = partial(session.seal.row, spec) if spec.sealed else None
     return Plan(
@@ -118,9 +122,36 @@ def plan_of(session: Session, model: Model, version: str) -> Plan:
         tolerance=model.asked.tolerance,
         personal=frozenset(spec.with_role(contract.Personal)),
         hash=_hasher(secret),
-        truth=models.classifies(model),
+        task=task,
+        finish=finish,
         seal=seal,
     )
+
+
+def task_of(session: Session, model: Model, manifest: Manifest) -> Task:
+    """What is declared, if the version was trained on that: else its numbers would be told under wrong names.
+
+    Raises:
+        StateError: `task-changed`.
+    """
+    declared, trained = models.task(model), artifacts.load_trained_for(session, manifest)
+    other = causes.other_outcome(model, manifest.causes["examples"])
+    if other or trained != declared:
+        what = (
+            "on other classes or quantiles than"
+            if trained.kind == declared.kind
+            else f"as {trained.kind}, which is not what"
+        )
+        if other:
+            what = f"to predict {model.question.__name__}.{other}, which is not what"
+        raise StateError(
+            "task-changed",
+            f"{manifest.version} was trained {what} {model.name!r} declares now.",
+            where=model.place,
+            why="Its numbers would be told as something that they are not.",
+            next=f"flyball apply trains a version on them; until then use the app file of {manifest.commit or 'that time'}.",
+        )
+    return declared
 
 
 def baseline_of(session: Session, champion: Plan) -> Plan:
@@ -132,14 +163,15 @@ def baseline_of(session: Session, champion: Plan) -> Plan:
     """
     manifest = artifacts.load_manifest(session, champion.version)
     scores = np.load(io.BytesIO(session.blobs.get(manifest.artifacts[SCORES])), allow_pickle=False)[-1]
-    if not len(scores) or not np.isfinite(scores[0]) or (scores != scores[0]).any():
+    if not len(scores) or not np.isfinite(scores[0]).all() or (scores != scores[0]).any():
         raise StateError(
             "baseline-not-constant",
-            f"The baseline of {champion.version} is not one number.",
+            f"The baseline of {champion.version} is not one answer.",
             why="It is answered when nothing else can be asked, so it must not depend on a question.",
             next="flyball apply",
         )
-    constant = _Constant(float(scores[0]))
+    said: Answer = float(scores[0]) if scores.ndim == 1 else tuple(scores[0].tolist())
+    constant = _Constant(said)
     return replace(champion, outputs=(), lookup=_nothing, encode=constant.no_row, predictor=constant)
 
 
@@ -201,17 +233,17 @@ class _Constant:
     name: Kind = "sklearn"
     features = 0
 
-    def __init__(self, output: float) -> None:
-        self._output = output
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
 
     def no_row(self, _: Any) -> np.ndarray:
         return np.empty(0, dtype=np.float32)
 
-    def row(self, values: Matrix) -> float:
-        return self._output
+    def row(self, values: Matrix) -> Answer:
+        return self._answer
 
     def batch(self, matrix: Matrix) -> Answers:
-        return np.full(len(matrix), self._output)
+        return np.array([self._answer] * len(matrix), dtype=np.float64)
 
 
 def _nothing(_: Row, __: datetime) -> tuple[object, ...]:

@@ -7,20 +7,20 @@ leaves everything that was before it, and whoever answered keeps answering.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
 import msgspec
 
 from flyball import app as apps
-from flyball._kernel import ids
 from flyball._kernel.conditions import Verdict
 from flyball._kernel.errors import DataError, FlyballError, StateError
 from flyball._kernel.facts import Fact
-from flyball.cycle import arrivals, expectations, gather, pipeline, snapshot, steps, suspected
-from flyball.cycle.pipeline import Work
+from flyball.cycle import arrivals, card, expectations, gather, judging, pipeline, snapshot, steps, suspected
 from flyball.cycle.session import Event, Session, Tell, held, silent, still_held
 from flyball.cycle.steps import Done, Failed, Planned
+from flyball.cycle.work import Work
 from flyball.learn import train
 from flyball.learn.model import Model
 from flyball.release import rollout, route
@@ -133,7 +133,7 @@ def _run(work: Work, planned: Planned, done: dict[str, Done]) -> Done:
     work.say(step.name, "; ".join(planned.why))
     started = work.session.clock.monotonic()
     try:
-        ran = step.run(work, done)
+        ran = step.run(replace(work, key=planned.key), done)
     except FlyballError as problem:
         failed = Failed(step=step.name, key=planned.key, code=problem.code)
         work.session.facts.append([Fact(*work.about, failed)])
@@ -161,17 +161,19 @@ def standing(session: Session, model: Model, done: dict[str, Done], ran: Sequenc
         version=done["register"].outputs["version"],
         decision=done["gates"].outputs["decision"],
         champion=now.champion,
-        verdicts=pipeline.verdicts(session, done["gates"]),
+        verdicts=judging.verdicts(session, done["gates"]),
         artifacts=done["gates"].outputs,
     )
 
 
 def write_report(session: Session, model: ModelApplied) -> Path:
-    """Write the evaluation report of a version beside the state, for a person to open; returns the HTML file."""
+    """Write the report of a version beside the state, for a person to open; returns the HTML file.
+
+    Drawn from what is recorded, after the fact: no training waits for it. One that is there is drawn anew where its gates
+    were judged since.
+    """
     folder = session.home / "reports" / model.version
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, digest in model.artifacts.items():
-        file = folder / name
-        if name.endswith((".md", ".html", ".svg")) and not (file.is_file() and ids.digest(file.read_bytes()) == digest):
-            file.write_bytes(session.blobs.get(digest))
-    return folder / "report.html"
+    page = folder / "report.html"
+    if "gates" in model.ran or not page.is_file():
+        card.write(card.report_of(session, model.version), folder, "report")
+    return page

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from platform import machine, python_version_tuple
 
@@ -36,6 +37,22 @@ def of_question(model: Model) -> object:
     columns = frozenset(c.name for c in spec.request) | {model.predicts.name}
     whole = declare.depends(model.question, columns)
     return (whole, spec.void_after, model.predicts.name, asked.column.name, asked.lead)
+
+
+def other_outcome(model: Model, trained: Mapping[str, str]) -> str:
+    """The outcome that a version learned, if it is another of the same question than the model predicts now; "" if it is not.
+
+    Args:
+        trained: the causes of the step that built the version's examples.
+    """
+    spec = contract.spec(model.question)
+
+    def asks(outcome: str) -> bool:
+        asked = replace(model, predicts=contract.Ref(model.question, outcome))
+        return trained.get("question") == fingerprint.parts({"question": of_question(asked)})["question"]
+
+    # What else was changed about the question shows in all of them, so that only what is certain is told.
+    return "" if asks(model.predicts.name) else next((name for name in spec.outcomes if asks(name)), "")
 
 
 def environment(*distributions: str) -> dict[str, object]:

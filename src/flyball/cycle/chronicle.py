@@ -24,12 +24,14 @@ from flyball.cycle.retrain import Retrained, Retraining
 from flyball.cycle.session import Session
 from flyball.learn import metrics
 from flyball.learn import model as models
+from flyball.learn import reference as references
 from flyball.learn import report as reports
 from flyball.learn.model import Model
+from flyball.learn.reference import Says
 from flyball.release import rollout, version
 from flyball.release.rollout import Aborted, Advanced, Promoted, RolledBack, Started
 from flyball.serve.journal import Entry
-from flyball.watch import report
+from flyball.watch import report, settled
 from flyball.watch.chronicle import (
     Chronicle,
     Count,
@@ -285,7 +287,7 @@ class _Seen:
         tried = self.frame.filter(pl.col("role") != "shadow").select("asked", "key").unique()
         failed = tried.join(self.left, on=("asked", "key"), how="anti").height
         codes = failures.group_by("failed").len().sort("failed")
-        settled = self.left.filter(pl.col("outcome").is_not_null()).height
+        came = self.left.filter(pl.any_horizontal(pl.col("outcome", "label").is_not_null())).height
         void = self.left.filter(pl.col("void")).height
         return Totals(
             questions=self.left.height + failed,
@@ -295,9 +297,9 @@ class _Seen:
             shadows=self.frame.height - self.left.height - failures.height,
             failures=failures.height,
             codes=dict(codes.iter_rows()),
-            settled=settled,
+            settled=came,
             void=void,
-            pending=self.left.height - settled - void,
+            pending=self.left.height - came - void,
             unmatched=unmatched,
             dropped=dropped,
         )
@@ -305,12 +307,12 @@ class _Seen:
 
 def _quality(session: Session, model: Model, frame: pl.DataFrame) -> list[Curve]:
     """The metric that the search optimises, and how well the model ranks, over time and by version."""
-    classifies = models.classifies(model)
+    task = models.task(model)
     wanted = {session.app.search.optimize.name: session.app.search.optimize}
-    if classifies:
+    if task.truth:
         wanted[conditions.roc_auc.name] = conditions.roc_auc
-    sound = pl.col("output").is_between(0, 1) if classifies else pl.col("output").is_finite()
-    known = frame.filter(pl.col("role").is_in(OWN), pl.col("outcome").is_not_null(), sound, failed="")
+    sound = pl.col("output").is_between(0, 1) if task.truth or task.classes else pl.col("output").is_finite()
+    known = settled.known(frame.filter(pl.col("role").is_in(OWN), sound), task)
     if not known.height:
         return []
     asked = known["asked"].to_numpy()
@@ -321,7 +323,7 @@ def _quality(session: Session, model: Model, frame: pl.DataFrame) -> list[Curve]
     missed = 0
     period = (pl.col("asked") // (HOUR * 24 * days)).alias("period")
     for (number, name), rows in known.sort("asked", "key", "version").group_by(period, "version", maintain_order=True):
-        found = _measured(tuple(wanted), rows, classifies=classifies)
+        found = _measured(tuple(wanted), rows, references.says(model))
         missed += 0 if any(found.values()) else rows.height
         start = from_micros(int(number) * HOUR * 24 * days)
         answered = rows.filter(pl.col("role") != "shadow").height
@@ -344,13 +346,11 @@ def _quality(session: Session, model: Model, frame: pl.DataFrame) -> list[Curve]
     ]
 
 
-def _measured(
-    names: tuple[str, ...], rows: pl.DataFrame, *, classifies: bool
-) -> dict[str, conditions.Measurement | None]:
+def _measured(names: tuple[str, ...], rows: pl.DataFrame, says: Says) -> dict[str, conditions.Measurement | None]:
     """The metrics of one version in one period; hours are redrawn, since what is asked together shares a cause."""
-    outcome = rows["outcome"].to_numpy()
     draws = metrics.Draws(rows.height, replicates=REPLICATES, blocks=np.asarray(rows["asked"].to_numpy() // HOUR))
-    return metrics.measure(names, outcome > 0 if classifies else outcome, rows["output"].to_numpy(), draws)
+    outcome, answers = settled.outcome(rows, says.task), settled.scores(rows, says.task)
+    return metrics.measure(names, outcome, answers, draws, settled.terms(rows, says))
 
 
 def _threshold(session: Session, metric: str) -> float | None:

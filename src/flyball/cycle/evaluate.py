@@ -5,19 +5,20 @@ The same code as `apply` trains with, on bounds that the caller chooses: the hon
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
 from flyball import app as apps
 from flyball._kernel.errors import DeclarationError
-from flyball.cycle import gather, snapshot, tested
+from flyball._kernel.facts import Fact
+from flyball.cycle import gather, learning, snapshot, tested, touched
 from flyball.cycle.session import Event, Session, Tell, held
-from flyball.learn import encode, fitting, gates, report
 from flyball.learn import evaluate as evaluating
 from flyball.learn import examples as building
+from flyball.learn import fitting, report, split
 from flyball.learn.evaluate import Evaluation
-from flyball.learn.explore import Found
+from flyball.learn.explore import Course, Found
 from flyball.learn.model import Model
 from flyball.learn.split import Bounds
 
@@ -52,28 +53,27 @@ def evaluate(session: Session, name: str | None, train_until: datetime, test_unt
     with held(session, "apply"):
         gather.gather(session, tell)
     settings = session.app.search
-    bounds = Bounds(train_until - settings.split.span, train_until, test_until)
+    bounds = Bounds.between(train_until, test_until, settings.split)
     batches = snapshot.present(session, model)
     tell(Event(step="examples", state="run"))
     examples = building.build(model, snapshot.read(session, model, batches), snapshot.greatest(session, model, batches))
 
-    def trial(number: int, score: float) -> None:
-        detail = f"trial {number + 1} of {settings.trials}: {settings.optimize} {score:.4f}"
-        tell(Event(step="search", state="run", detail=detail))
-
-    found = fitting.explore(model, settings, examples, bounds, trial)
+    course = Course(
+        tell=lambda progress: tell(Event(step="search", state="run", detail=str(progress))),
+        timer=session.clock.monotonic,
+    )
+    found = fitting.explore(model, settings, examples, bounds, course)
     tell(Event(step="train", state="run"))
     made = fitting.train_all(model, found.knobs, examples, bounds)
-    rows = tested.held_out(
-        model.name,
-        examples,
-        (encode.from_bytes(made[encode.ARTIFACT]), fitting.read_scores(made[fitting.SCORES])),
-        bounds,
-        tested.slices(model),
-    )
+    rows = tested.held_out(model, examples, made, bounds, tested.slices(model))
     tell(Event(step="evaluate", state="run"))
-    evaluation = evaluating.evaluate(rows.held_out, gates.measurable(classifies=rows.held_out.classifies))
-    return Evaluated(evaluation, _subject(session, model, evaluation, found, bounds))
+    evaluation = evaluating.evaluate(rows.held_out, learning.measured(model), learning.protected(model))
+    look = touched.of(session, model, touched.EVALUATE, examples, bounds)
+    count = touched.counted(session, model.name, look)
+    session.facts.append([Fact(session.app.name, model.name, look)])
+    subject = _subject(session, model, evaluation, found, bounds)
+    seen = touched.told(count, evaluation.measurements.get(settings.optimize.name))
+    return Evaluated(evaluation, replace(subject, lineage={**subject.lineage, "looked at": seen}))
 
 
 def _subject(session: Session, model: Model, evaluation: Evaluation, found: Found, bounds: Bounds) -> report.Subject:
@@ -86,7 +86,7 @@ def _subject(session: Session, model: Model, evaluation: Evaluation, found: Foun
         verdicts=(),
         lineage={
             "trained on": f"outcomes known before {bounds.test:%Y-%m-%d}",
-            "tested on": f"questions asked {bounds.test:%Y-%m-%d} to {bounds.end:%Y-%m-%d}",
+            "tested on": split.told(bounds),
         },
         features=[o.name for o in model.features.outputs(model.question)],
         params=found.knobs,

@@ -25,17 +25,19 @@ from flyball._kernel import fingerprint
 from flyball._kernel.conditions import Measurement
 from flyball._kernel.errors import StateError
 from flyball.app import App
-from flyball.cycle import artifacts, causes, erasures, feature_costs
+from flyball.cycle import artifacts, causes, erasures, feature_costs, tested
 from flyball.cycle.feature_costs import Cost, Fresh
 from flyball.cycle.session import Event, Session, Tell
 from flyball.data import contract
 from flyball.data.contract import Contract
 from flyball.learn import examples as building
-from flyball.learn import gates, metrics, split
+from flyball.learn import fold, gates, metrics, split
+from flyball.learn import model as models
 from flyball.learn import worth as worths
 from flyball.learn.examples import Examples
 from flyball.learn.features import online
-from flyball.learn.features.declare import Called, Computed, Feature, FeatureSet, Given, Latest, Window
+from flyball.learn.features.declare import Called, Computed, Feature, FeatureSet, Given, Latest, Text, Window
+from flyball.learn.measures import Terms
 from flyball.learn.model import Model
 from flyball.release import rollout, version
 from flyball.release.rollout import Rollout
@@ -44,6 +46,7 @@ from flyball.release.version import Manifest
 KINDS: dict[type, str] = {
     Given: "given",
     Computed: "computed",
+    Text: "text",
     Called: "function",
     Latest: "latest",
     Window: "window",
@@ -353,10 +356,13 @@ def _worth(session: Session, each: _Known, examples: Examples) -> tuple[dict[str
         encoder, predictor = artifacts.load_encoder(session, judged), artifacts.load_predictor(session, judged)
     except StateError as problem:
         return {}, problem.what
-    tested = pl.col("_asked").is_between(judged.tested_from, judged.tested_until, closed="left")
-    test = replace(examples, frame=examples.frame.filter(tested))
-    rows = worths.Rows(encoder.encode(test.inputs), test.labels, split.days(test.asked))
-    places = {f.name: [encoder.names.index(o.name) for o in f.outputs(each.model.question)] for f in each.same}
+    held = tested.masks(session, judged, examples).test
+    frame, terms = examples.frame.filter(pl.Series(held)), Terms(quantiles=models.task(each.model).quantiles)
+    matrix = fold.sample(encoder, frame)
+    days = split.days(frame["_asked"])[: len(matrix)]
+    rows = worths.Rows(matrix, examples.labels[held][: len(matrix)], days, terms)
+    columns = dict(encoder.groups)
+    places = {f.name: [i for o in f.outputs(each.model.question) for i in columns[o.name]] for f in each.same}
     changed = sorted({f.name for f in each.model.features.features} - places.keys())
     found = worths.worth(predictor.batch, rows, places, session.app.search.optimize)
     reasons = [f"{', '.join(changed)} changed since {judged.version} was trained"] if changed else []

@@ -10,11 +10,12 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from flyball._kernel.errors import GateError
-from flyball._kernel.facts import Said
+from flyball._kernel.errors import DeclarationError, GateError
+from flyball._kernel.facts import Fact, Said
 from flyball.cycle import artifacts, causes
 from flyball.cycle.session import Session
-from flyball.release import moves, rollout, route, version
+from flyball.release import approval, moves, rollout, route, version
+from flyball.release.approval import Approved
 from flyball.release.rollout import Paused, Resumed, Rollout
 
 
@@ -36,11 +37,19 @@ def promote(
     Raises:
         StateError: `no-such-version`, `signature-broken`, `already-answers`, `rollout-in-progress`.
         GateError: `gates-not-passed`.
+        DeclarationError: `override-without-reason`.
     """
     row = version.find(session.facts, session.app.name, name)
+    if override and not reason.strip():
+        raise DeclarationError(
+            "override-without-reason",
+            f"The gates of {name} would be overridden, and nobody says why.",
+            why="What was decided against the evidence is recorded with its reason, for whoever asks later.",
+            next=f"flyball promote APP {name} --override-gates --reason '...'",
+        )
     model = artifacts.load_manifest(session, name).model
     if row.decision != "release" and not override:
-        against = [v for v in row.verdicts if v.outcome != "pass"]
+        against = [v for v in version.verdicts(session.facts, session.app.name, name) if v.outcome != "pass"]
         raise GateError(
             "gates-not-passed",
             f"{name} is {row.decision or 'not judged yet'}.",
@@ -48,6 +57,7 @@ def promote(
             next=f"flyball promote APP {name} --override-gates --reason '...' is recorded with your key's name.",
         )
     overridden = override and row.decision != "release"
+    reason = reason or "asked for"
     policy = session.app.release
 
     def choose(now: Rollout) -> Sequence[Said]:
@@ -56,6 +66,35 @@ def promote(
         return moves.start(now, name, policy, reason=reason, by=by, overridden=overridden)
 
     return _record(session, model, choose)
+
+
+def approve(session: Session, name: str, *, by: str, reason: str, yes: bool = True) -> Approved:
+    """Say yes or no to a version; its gates are judged anew by the next apply, or by the loop.
+
+    Raises:
+        StateError: `no-such-version`, `signature-broken`.
+        DeclarationError: `nobody-waits-for-approval`, `approval-without-reason`.
+    """
+    if not reason.strip():
+        raise DeclarationError(
+            "approval-without-reason",
+            f"{by!r} says {'yes' if yes else 'no'} to {name}, and not why.",
+            why="A word of a person is recorded with its reason, for whoever asks later.",
+            next=f"flyball approve APP {name} --reason '...'",
+        )
+    model = artifacts.load_manifest(session, name).model
+    wanted = [gate.metric.subject for gate in session.app.gates if gate.metric.name == approval.NAME]
+    if not any(by in (who or (by,)) for who in wanted):
+        raise DeclarationError(
+            "nobody-waits-for-approval",
+            f"No gate of {session.app.name!r} waits for the approval of {by!r}.",
+            where=session.app.place,
+            why=f"They wait for {', '.join(', '.join(who) or 'anybody' for who in wanted)}." if wanted else "",
+            next="Declare gates=[..., fb.approval()], or use the key that is waited for (FLYBALL_TOKEN).",
+        )
+    said = Approved(version=name, by=by, reason=reason, yes=yes)
+    session.facts.append([Fact(session.app.name, model, said)])
+    return said
 
 
 def roll_back(session: Session, model: str, *, by: str, reason: str) -> Operated:

@@ -8,10 +8,10 @@ import msgspec
 
 from flyball import app as apps
 from flyball._kernel.conditions import Outcome
-from flyball.cycle import arrivals, contracts, pipeline, steps, suspected
-from flyball.cycle.pipeline import Work
+from flyball.cycle import arrivals, contracts, judging, pipeline, steps, suspected
 from flyball.cycle.session import Session, silent
 from flyball.cycle.steps import Done, Pinned, Planned
+from flyball.cycle.work import Work
 from flyball.learn import train
 from flyball.learn.features.declare import Called
 from flyball.learn.model import Model
@@ -35,11 +35,12 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ModelPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """The steps of one model, and the data that it is pinned to."""
+    """The steps of one model, the data that it is pinned to, and how it will be served."""
 
     model: str
     state: str
     steps: list[Step]
+    served: str = ""
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,7 +93,7 @@ def _model(model: Model, pin: Pinned | None, found: list[Planned]) -> ModelPlan:
     if pin is not None:
         state = f"learns from what was known before {pin.cutoff:%Y-%m-%d %H:%M} UTC"
     planned = [Step(step=p.step, runs=p.done is None, why=list(p.why)) for p in found]
-    return ModelPlan(model=model.name, state=state, steps=planned)
+    return ModelPlan(model=model.name, state=state, steps=planned, served=train.check(model))
 
 
 def _slow(model: Model) -> list[str]:
@@ -109,7 +110,7 @@ def _refusal(session: Session, model: Model, done: Mapping[str, Done]) -> list[s
     judged = done.get("gates")
     if judged is None or judged.outputs["decision"] == "release":
         return []
-    against = [v for v in pipeline.verdicts(session, judged) if v.outcome is not Outcome.PASS]
+    against = [v for v in judging.verdicts(session, judged) if v.outcome is not Outcome.PASS]
     now = rollout.now(session.facts, session.app.name, model.name)
     said = "; ".join(f"{v.condition} {v.outcome.value}" + (f" ({v.reason})" if v.reason else "") for v in against)
     answering = f"{now.champion} keeps answering" if now.champion else "nobody answers"

@@ -9,16 +9,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
 from flyball._kernel import ids
 from flyball._kernel.errors import AdapterError, DataError, DeclarationError, StateError
 from flyball._kernel.facts import Fact, Said
-from flyball.cycle import artifacts, causes, snapshot
+from flyball.cycle import answering, artifacts, causes, snapshot
 from flyball.cycle.session import Event, Session, Tell
 from flyball.data import contract, masked, quarantine, sift
+from flyball.learn import finish as finishes
 from flyball.learn.features import offline
+from flyball.learn.finish import Finish
 from flyball.learn.model import Model
+from flyball.learn.task import Answers, Task
 from flyball.release import rollout
 from flyball.release.version import Manifest
 
@@ -40,10 +44,13 @@ class BatchAnswered(Said, frozen=True, kw_only=True, tag="serve.batch_answered")
 
 
 def predict(session: Session, name: str | None, questions: Path, answers: Path, tell: Tell) -> BatchAnswered:
-    """Answer `questions` (Parquet, CSV or JSON lines) into the Parquet file `answers`: key, `_asked`, `_output`, `_version`.
+    """Answer `questions` (Parquet, CSV or JSON lines) into the Parquet file `answers`.
+
+    Its columns: the key, `_asked`, `_output` and `_version` as a server tells them; `_decision` where something is decided;
+    for each class `_p_CLASS`, for each quantile `_q_QUANTILE`.
 
     Raises:
-        StateError: `nothing-released`, `features-changed`.
+        StateError: `nothing-released`, `features-changed`, `task-changed`.
         DataError: `file-unreadable`, `column-missing`.
         DeclarationError: `answers-are-parquet`.
         AdapterError: `answers-unwritable`.
@@ -58,8 +65,9 @@ def predict(session: Session, name: str | None, questions: Path, answers: Path, 
     model = session.app.model(name)
     manifest = _champion(session, model)
     causes.same_features(model, manifest.version, manifest.causes["examples"], manifest.commit)
+    task, finish = answering.task_of(session, model, manifest), artifacts.load_finish(session, manifest)
     asked_bytes = ids.digest(questions.read_bytes()) if questions.is_file() else ""
-    asked = _read(model, questions)
+    asked = _read(model, questions, {finish.by} - {""})
     sift.complete(asked.columns, contract.spec(model.question), questions.name)
     sifted = sift.sift(asked, model.question)
     moment = pl.col(model.asked.column.name) - model.asked.lead
@@ -69,11 +77,9 @@ def predict(session: Session, name: str | None, questions: Path, answers: Path, 
     sealed = session.seal.columns(rows.lazy(), contract.spec(model.question)).collect()
     frame = offline.build(model.features, model.question, sealed, tables)
     tell(Event(step="predict", state="run", detail=manifest.version))
-    matrix = artifacts.load_encoder(session, manifest).encode(frame)
-    outputs = artifacts.load_predictor(session, manifest).batch(matrix)
-    answered = rows.select(
-        *contract.spec(model.question).key, "_asked", _output=pl.Series(outputs), _version=pl.lit(manifest.version)
-    )
+    found = artifacts.load_encoder(session, manifest).answers(frame, artifacts.load_predictor(session, manifest).batch)
+    columns = told(found, sealed, task, finish)
+    answered = rows.select(*contract.spec(model.question).key, "_asked", *columns, _version=pl.lit(manifest.version))
     said = BatchAnswered(
         version=manifest.version,
         questions=asked_bytes,
@@ -85,6 +91,26 @@ def predict(session: Session, name: str | None, questions: Path, answers: Path, 
     )
     session.facts.append([Fact(session.app.name, model.name, said)])
     return said
+
+
+def told(answers: Answers, rows: pl.DataFrame, task: Task, finish: Finish) -> list[pl.Series]:
+    """What is told of each row's answer; as `serve.plan.told` tells it of one.
+
+    Args:
+        rows: the questions, whose groups may have thresholds of their own.
+    """
+    found = [pl.Series("_output", task.headline(answers), dtype=pl.Float64)]
+    if task.classes:
+        likeliest = [task.classes[place] for place in answers.argmax(axis=1).tolist()]
+        found.append(pl.Series("_decision", likeliest, dtype=pl.Enum(task.classes)))
+        found += [pl.Series(f"_p_{name}", answers[:, n]) for n, name in enumerate(task.classes)]
+    elif task.quantiles:
+        found += [pl.Series(f"_q_{quantile}", answers[:, n]) for n, quantile in enumerate(task.quantiles)]
+    elif finish.threshold is not None:
+        of_each = [finishes.group(value) for value in rows[finish.by].to_list()] if finish.by else None
+        groups = None if of_each is None else np.array(of_each, dtype=np.object_)
+        found.append(pl.Series("_decision", finish.decided(answers, groups), dtype=pl.Boolean))
+    return found
 
 
 def _write(frame: pl.DataFrame, path: Path, questions: Path) -> str:
@@ -119,8 +145,12 @@ def _champion(session: Session, model: Model) -> Manifest:
     return artifacts.load_manifest(session, now.champion)
 
 
-def _read(model: Model, path: Path) -> pl.DataFrame:
-    """The questions, with a null column for each outcome and for whatever else a request may leave out."""
+def _read(model: Model, path: Path, grouped: set[str]) -> pl.DataFrame:
+    """The questions, with a null column for each outcome and for whatever else a request may leave out.
+
+    Args:
+        grouped: columns by which is decided.
+    """
     spec = contract.spec(model.question)
     try:
         match path.suffix:
@@ -138,7 +168,7 @@ def _read(model: Model, path: Path) -> pl.DataFrame:
             next="Give a file that is there: Parquet, CSV or JSON lines.",
         ) from error
     needed = {c.name for c in spec.request if not c.nullable}
-    required = needed | model.features.reads(model.question) | {model.asked.column.name}
+    required = needed | model.features.reads(model.question) | {model.asked.column.name} | grouped
     missing = sorted(required - set(frame.columns))
     if missing:
         raise DataError(

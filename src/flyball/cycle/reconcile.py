@@ -21,11 +21,11 @@ from flyball._kernel.errors import FlyballError, RetryableError
 from flyball._kernel.facts import Fact, Said
 from flyball.cycle import account, apply, arrivals, artifacts, causes, expectations, gather, pipeline, retrain, steps
 from flyball.cycle.apply import ModelApplied
-from flyball.cycle.pipeline import Work
 from flyball.cycle.retrain import Retrained, Retraining
 from flyball.cycle.session import TAKEN, Event, Session, Tell, held, silent
 from flyball.cycle.steps import Failed, Planned
 from flyball.cycle.watching import Watch
+from flyball.cycle.work import Work
 from flyball.data import contract
 from flyball.learn.model import Model
 from flyball.release import moves, rollout, route

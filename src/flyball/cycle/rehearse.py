@@ -26,8 +26,10 @@ from flyball.cycle.session import Event, Session, Tell, silent
 from flyball.cycle.watching import Watch
 from flyball.data import contract, dataset
 from flyball.data.tables import OUTCOME_KNOWN
+from flyball.learn import model as models
 from flyball.learn.model import Model
 from flyball.release import rollout
+from flyball.serve import outcomes
 from flyball.serve.journal import Recorder
 from flyball.serve.outcomes import New
 from flyball.serve.router import Router
@@ -90,7 +92,7 @@ class _Question(msgspec.Struct, frozen=True, kw_only=True):
     asked: datetime
     model: str
     body: bytes
-    outcome: float | None
+    outcome: float | str | None
     settled: datetime
 
 
@@ -190,7 +192,7 @@ class _Stage:
                 model=question.model,
                 prediction="",
                 key=given.answer.key,
-                value=question.outcome,
+                value=outcomes.of_class(question.outcome) if isinstance(question.outcome, str) else question.outcome,
                 settled=question.settled,
             )
             self._waiting.append((question.settled, new))
@@ -232,7 +234,8 @@ def _questions(session: Session, model: Model, span: Span) -> Iterator[_Question
         rows = rows.filter(part < int(span.sample * SHARES))
     request = [column.name for column in spec.request]
     wait = spec.void_after or timedelta()
-    taken = rows.select("_asked", OUTCOME_KNOWN, *request, _outcome=pl.col(model.predicts.name).cast(pl.Float64))
+    said = pl.col(model.predicts.name).cast(pl.String if models.task(model).classes else pl.Float64)
+    taken = rows.select("_asked", OUTCOME_KNOWN, *request, _outcome=said)
     for row in taken.sort("_asked", *spec.key).collect().iter_rows(named=True):
         settled = row[OUTCOME_KNOWN] or row[asked.column.name] + wait
         body = msgspec.json.encode({name: row[name] for name in request if row[name] is not None})

@@ -117,6 +117,8 @@ class Watch:
             whose, against, start = state.champion, None, state.promoted
         else:
             return []
+        for version in filter(None, (whose, against)):
+            self._refer(model, version)
         for guard in policy.abort_unless:
             if guard.whom is None or against is not None:
                 found, reason = quality.measure(live, guard, whose, champion=against, start=start, now=now)

@@ -13,11 +13,15 @@ import msgspec
 from flyball._kernel import history
 from flyball._kernel.clock import from_micros
 from flyball._kernel.errors import StateError
+from flyball.cycle import artifacts
 from flyball.cycle.session import Session
+from flyball.learn import finish as finishes
+from flyball.learn.finish import Finish
+from flyball.learn.knobs import Knob
 from flyball.release import rollout, version
 from flyball.release.rollout import Rollout
 from flyball.release.version import Snapshot
-from flyball.serve import router
+from flyball.serve import reply, router
 from flyball.serve.journal import Entry
 
 
@@ -28,6 +32,8 @@ class Why(msgspec.Struct, frozen=True, kw_only=True):
         inputs: the request as it was recorded; personal values are keyed hashes.
         features: the values that the model saw, as known when asked.
         failed: the code of the error, where this attempt gave no answer.
+        outputs: of an answer of several numbers all of them, by class or quantile.
+        decision: what was decided; None where nothing is. `threshold`: from which on it is true, for such a question.
         because: how this version came to be asked.
         manifest, snapshot, knobs, causes, environment, commit: of the version; empty for the declared default, which is none.
         causes: step -> cause -> fingerprint.
@@ -48,9 +54,12 @@ class Why(msgspec.Struct, frozen=True, kw_only=True):
     latency_us: int
     inputs: dict[str, Any]
     features: dict[str, Any]
+    outputs: dict[str, float] = {}
+    decision: bool | str | None = None
+    threshold: float | None = None
     manifest: str = ""
     snapshot: Snapshot | None = None
-    knobs: dict[str, float] = {}
+    knobs: dict[str, Knob] = {}
     causes: dict[str, dict[str, str]] = {}
     environment: dict[str, str] = {}
     commit: str = ""
@@ -86,22 +95,33 @@ def why(session: Session, prediction: str) -> Why:
         latency_us=entry.latency_us,
         inputs=dict(entry.inputs),
         features=dict(entry.features),
+        decision=entry.decision,
     )
     if entry.version == router.DEFAULT:
         return found
     row = version.find(session.facts, session.app.name, entry.version)
     manifest = version.read(session.app.name, row, session.blobs, session.signer)
     history.holds(session.facts, manifest.head)
+    task, finish = artifacts.load_task(session, manifest), artifacts.load_finish(session, manifest)
     return msgspec.structs.replace(
         found,
+        outputs=reply.named(task, entry.outputs) if task is not None else {},
+        threshold=_threshold(finish, entry),
         manifest=row.manifest,
         snapshot=manifest.snapshot,
-        knobs=manifest.knobs,
+        knobs=dict(manifest.knobs),
         causes=manifest.causes,
         environment=manifest.environment,
         commit=manifest.commit,
         proof="the manifest's signature holds, and the history that it was signed against is still there",
     )
+
+
+def _threshold(finish: Finish, entry: Entry) -> float | None:
+    if not isinstance(entry.decision, bool) or finish.threshold is None:
+        return None
+    group = finishes.group(entry.inputs.get(finish.by))
+    return finish.thresholds.get(group, finish.threshold) if finish.by else finish.threshold
 
 
 def _because(session: Session, entry: Entry) -> str:

@@ -17,7 +17,7 @@ import altair as alt
 import vl_convert
 
 from flyball._kernel.errors import bounded
-from flyball.learn import gates
+from flyball.learn import metrics
 from flyball.learn.evaluate import Evaluation
 
 LIGHT: Final = {
@@ -82,7 +82,7 @@ def plain(text: object) -> str:
 
 def headline(evaluation: Evaluation) -> str:
     """The metric by which groups are shown: the first that suits the outcome."""
-    return gates.measurable(classifies=evaluation.classifies)[0].name
+    return metrics.PLAINLY[evaluation.task.kind][0].name
 
 
 def figures(evaluation: Evaluation) -> tuple[Figure, ...]:
@@ -95,7 +95,7 @@ def figures(evaluation: Evaluation) -> tuple[Figure, ...]:
         drawn.append(("precision-recall", caption, _precision_recall(evaluation)))
     caption = "What came true of what was said, with 95 % intervals"
     drawn.append(("calibration", caption, _calibration(evaluation)))
-    if evaluation.classifies:
+    if evaluation.shares:
         drawn.append(("scores", "Predicted probability by outcome, as shares of each", _scores(evaluation)))
     else:
         drawn.append(("errors", "Errors (outcome minus prediction), the last bars open", _scores(evaluation)))
@@ -125,9 +125,12 @@ def _precision_recall(evaluation: Evaluation) -> Any:
 
 def _calibration(evaluation: Evaluation) -> Any:
     axes = ("mean predicted probability", "share that came true")
-    axes = axes if evaluation.classifies else ("mean prediction", "mean outcome")
+    if evaluation.quantiles:
+        axes = ("quantile", "share of outcomes at or below it")
+    elif not evaluation.shares:
+        axes = ("mean prediction", "mean outcome")
     bins = [{"x": b.score, "y": b.outcome, "low": b.low, "high": b.high} for b in evaluation.calibration]
-    low = 0.0 if evaluation.classifies else min(b["x"] for b in bins)
+    low = 0.0 if evaluation.shares else min(b["x"] for b in bins)
     high = max(max(b["x"], b["high"]) for b in bins)
     marks = alt.Chart(data(bins)).encode(x=alt.X("x:Q", title=axes[0]))
     bars = marks.mark_rule(color=LIGHT["accent"], strokeWidth=1.5).encode(y=alt.Y("low:Q", title=axes[1]), y2="high:Q")
@@ -143,11 +146,11 @@ def _scores(evaluation: Evaluation) -> Any:
             {"x": edges[k], "x2": edges[k + 1], "y": c / total, "zero": 0, "of": name} for k, c in enumerate(counts)
         ]
     colours = alt.Scale(domain=sorted(parts), range=[LIGHT["second"], LIGHT["accent"]][-len(parts) :])
-    legend = alt.Legend(title="outcome", orient="top-right") if evaluation.classifies else None
+    legend = alt.Legend(title="outcome", orient="top-right") if evaluation.shares else None
     bars = alt.Chart(data(rows)).mark_rect(opacity=0.5, strokeWidth=0)
     return _sized(
         bars.encode(
-            x=alt.X("x:Q", title="predicted probability" if evaluation.classifies else "error"),
+            x=alt.X("x:Q", title="predicted probability" if evaluation.shares else "error"),
             x2="x2:Q",
             y=alt.Y("y:Q", title="share of rows", axis=alt.Axis(format="%")),
             y2="zero:Q",

@@ -4,16 +4,17 @@
   seen in training is -1, null is NaN.
 * A *number* (integer, float, boolean as 0 or 1) becomes the nearest float32. Null, NaN, infinity and whatever is too
   large for float32 become NaN: one missing value, because estimators disagree about infinity (some raise, some answer).
+* A *text* becomes a column for each of its terms (`texts`); no text is all zeros.
 * `encode` turns a frame into a matrix with Polars; `compile_row` turns one row of plain Python values into a buffer.
 
-Refused: times (an epoch as a number teaches the calendar, so derive hour, weekday or age in the features), decimals
-(a feature says which rounding it means), lists, structs and other shapes. Encoders are data: reading one runs no code.
+What a column can be, and what is refused, is in `fitted`. Encoders are data: reading one runs no code.
 """
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate, chain
 from typing import Literal
 
 import msgspec
@@ -23,10 +24,14 @@ import polars as pl
 
 from flyball._kernel.errors import DataError, DeclarationError, StateError
 from flyball._kernel.place import Place
+from flyball.learn import fitted, texts
+from flyball.learn.fitted import Column
+from flyball.learn.fitted import Kind as Kind
+from flyball.learn.task import Answers
+from flyball.learn.texts import Recipe, Terms, Weighed
 
 Matrix = npt.NDArray[np.float32]
-Kind = Literal["category", "number"]
-Reads = Literal["text", "integer", "number"]
+_Text = tuple[Terms, Recipe]
 
 ARTIFACT = "encoder.json"
 """The name under which every version keeps its encoder."""
@@ -37,70 +42,102 @@ UNSEEN = -1.0
 LARGEST = float(np.finfo(np.float32).max)
 """Beyond this a number is missing: float32 would make it infinite."""
 
-MOST_CODES = 1 << 24
-"""Codes from here on are no longer distinct in float32."""
+CELLS = 1 << 24
+"""Cells of a chunk, at most: 64 MB."""
 
 _NAN = float("nan")
-_INTEGERS = (pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt16, pl.UInt32, pl.UInt64)
-_TEXTS = (pl.String, pl.Categorical, pl.Enum)
-
-
-class Column(msgspec.Struct, frozen=True, kw_only=True):
-    """One column of the matrix: its name, the type that it reads, and for categories the sorted vocabulary."""
-
-    name: str
-    reads: Reads
-    vocabulary: tuple[str | int, ...] = ()
-
-    @property
-    def kind(self) -> Kind:
-        """What it was declared as."""
-        return "number" if self.reads == "number" else "category"
 
 
 class Encoder(msgspec.Struct, frozen=True, kw_only=True):
-    """The fitted columns, in the order of the matrix."""
+    """The fitted columns, in the order of the matrix; a text is as many columns of it as it has terms."""
 
     columns: tuple[Column, ...]
     version: Literal[1] = 1
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The columns' names, in the order of the matrix."""
+        """The declared columns, in the order of the matrix."""
         return tuple(column.name for column in self.columns)
 
     @property
+    def width(self) -> int:
+        """The columns of the matrix."""
+        return sum(column.width for column in self.columns)
+
+    @property
+    def groups(self) -> tuple[tuple[str, range], ...]:
+        """Each declared column with its columns of the matrix."""
+        ends = [0, *accumulate(column.width for column in self.columns)]
+        return tuple((c.name, range(*ends[i : i + 2])) for i, c in enumerate(self.columns))
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """A name for each column of the matrix; that of a term is "column: term"."""
+        return tuple(
+            chain.from_iterable(
+                [f"{c.name}: {term}" for term in c.vocabulary] if c.reads == "prose" else [c.name] for c in self.columns
+            )
+        )
+
+    @property
     def categories(self) -> tuple[int, ...]:
-        """Positions of the columns that hold codes."""
-        return tuple(i for i, column in enumerate(self.columns) if column.reads != "number")
+        """Places in the matrix that hold codes."""
+        return self._places("text", "integer")
 
     @property
     def numbers(self) -> tuple[int, ...]:
-        """Positions of the columns that hold measures."""
-        return tuple(i for i, column in enumerate(self.columns) if column.reads == "number")
+        """Places in the matrix that hold measures."""
+        return self._places("number")
+
+    @property
+    def texts(self) -> tuple[int, ...]:
+        """Places in the matrix that hold weights of terms: from 0 to 1, and never missing."""
+        return self._places("prose")
+
+    @property
+    def _prose(self) -> bool:
+        return any(column.reads == "prose" for column in self.columns)
+
+    def _places(self, *reads: str) -> tuple[int, ...]:
+        columns = zip(self.columns, self.groups, strict=True)
+        return tuple(chain.from_iterable(places for column, (_, places) in columns if column.reads in reads))
 
     def encode(self, frame: pl.DataFrame) -> Matrix:
-        """The matrix of `frame`: float32, C-contiguous, (rows, columns).
+        """The matrix of `frame`: float32, C-contiguous, (rows, width). With text, `chunks` needs less memory at once.
 
         Raises:
             DataError: `missing-column`, or `wrong-type` when a column is not of the type that was fitted.
         """
-        expressions = []
-        for column in self.columns:
-            dtype = _dtype(frame, column.name)
-            if _reading(column.kind, dtype) != column.reads:
-                raise _wrong_type(column, str(dtype))
-            expressions.append(_number(column.name) if column.reads == "number" else _codes(column))
-        matrix: Matrix = np.array(frame.select(expressions).to_numpy(), dtype=np.float32, order="C")
+        if not self._prose:
+            return plain(frame, self.columns)
+        matrix: Matrix = np.zeros((frame.height, self.width), dtype=np.float32)
+        for column, (_, places) in zip(self.columns, self.groups, strict=True):
+            if (text := column.text) is None:
+                matrix[:, places.start] = plain(frame, [column])[:, 0]
+            else:
+                found = weighed(frame, column, text)
+                rows = np.repeat(np.arange(frame.height), np.diff(found.ends))
+                matrix[rows, found.places + places.start] = found.weights
         return matrix
+
+    def chunks(self, frame: pl.DataFrame) -> Iterator[Matrix]:
+        """The matrix of `frame` in pieces of at most `CELLS` cells, one of no rows where it has none; whole without text."""
+        rows = CELLS // self.width if self._prose else frame.height
+        for start in range(0, max(1, frame.height), max(1, rows)):
+            yield self.encode(frame.slice(start, rows))
+
+    def answers(self, frame: pl.DataFrame, batch: Callable[[Matrix], Answers]) -> Answers:
+        """What `batch` answers to `frame`, chunk by chunk: (rows,) or (rows, width of the answer)."""
+        found = [batch(chunk) for chunk in self.chunks(frame)]
+        return found[0] if len(found) == 1 else np.concatenate(found)
 
     def to_bytes(self) -> bytes:
         """Deterministic JSON."""
         return msgspec.json.encode(self)
 
 
-def fit(frame: pl.DataFrame, columns: Sequence[tuple[str, Kind]], *, where: Place | None = None) -> Encoder:
-    """Learn the vocabularies of `frame` for `columns`, each a name and what it is.
+def fit(frame: pl.DataFrame, columns: Sequence[tuple[str, Kind | Recipe]], *, where: Place | None = None) -> Encoder:
+    """Learn the vocabularies of `frame` for `columns`, each a name and what it is; a recipe says that it is a text.
 
     Args:
         frame: the training rows, one column of each name.
@@ -110,7 +147,7 @@ def fit(frame: pl.DataFrame, columns: Sequence[tuple[str, Kind]], *, where: Plac
     Raises:
         DeclarationError: `no-columns`, `column-twice`, `time-as-number`, `boolean-category`, `unencodable`,
             `too-many-categories`.
-        DataError: `missing-column`.
+        DataError: `missing-column`; `no-terms`, when all that there is are texts that share nothing.
     """
     names = [name for name, _ in columns]
     if not names:
@@ -118,7 +155,16 @@ def fit(frame: pl.DataFrame, columns: Sequence[tuple[str, Kind]], *, where: Plac
     if len(set(names)) < len(names):
         twice = sorted({name for name in names if names.count(name) > 1})
         raise DeclarationError("column-twice", f"Columns are named twice: {', '.join(twice)}.", where=where)
-    return Encoder(columns=tuple(_fit(frame, name, kind, where) for name, kind in columns))
+    encoder = Encoder(columns=tuple(fitted.fit(frame, name, kind, where) for name, kind in columns))
+    if not encoder.width:
+        raise DataError(
+            "no-terms",
+            f"No term of {', '.join(names)} is shared by enough of {frame.height:,} rows.",
+            where=where,
+            why="A term enters if min_rows rows of the training hold it, and there is nothing else to learn from.",
+            next="Train on more rows, lower min_rows, or add a feature.",
+        )
+    return encoder
 
 
 def from_bytes(data: bytes) -> Encoder:
@@ -133,113 +179,96 @@ def from_bytes(data: bytes) -> Encoder:
         raise _damaged(str(error)) from error
     if encoder.to_bytes() != data:
         raise _damaged("it is not in the one form that an Encoder writes")
-    if not encoder.columns or len(set(encoder.names)) < len(encoder.columns):
+    if not encoder.width or len(set(encoder.names)) < len(encoder.columns):
         raise _damaged("its columns are none, or named twice")
     for column in encoder.columns:
-        values = column.vocabulary
-        if any(type(value) is not {"text": str, "integer": int}.get(column.reads) for value in values):
-            raise _damaged(f"the vocabulary of {column.name!r} does not hold what the column reads")
-        if list(values) != sorted(set(values)):
-            raise _damaged(f"the vocabulary of {column.name!r} is not sorted")
+        if problem := fitted.unsound(column):
+            raise _damaged(f"{column.name!r} {problem}")
     return encoder
 
 
-def compile_row(encoder: Encoder) -> Callable[[Sequence[object]], Matrix]:
-    """A function that encodes one row of plain Python values, given in the order of the columns.
+def plain(frame: pl.DataFrame, columns: Sequence[Column]) -> Matrix:
+    """The columns that are no text: (rows, columns). Errors as `Encoder.encode`."""
+    expressions = []
+    for column in columns:
+        fitted.check(frame, column)
+        expressions.append(_number(column.name) if column.reads == "number" else _codes(column))
+    matrix: Matrix = np.array(frame.select(expressions).to_numpy(), dtype=np.float32, order="C")
+    return matrix
 
-    It returns float32 of shape (columns,): the same buffer at every call, so read it before the next one and compile
+
+def weighed(frame: pl.DataFrame, column: Column, text: _Text) -> Weighed:
+    """The weights of a text column, row by row and without the zeros. Errors as `Encoder.encode`."""
+    fitted.check(frame, column)
+    return texts.weighed(*text, frame[column.name].cast(pl.String))
+
+
+def compile_row(encoder: Encoder) -> Callable[[Sequence[object]], Matrix]:
+    """A function that encodes one row of plain Python values, given in the order of the declared columns.
+
+    It returns float32 of shape (width,): the same buffer at every call, so read it before the next one and compile
     one function per thread. It raises `DataError` `wrong-type` or `wrong-width`.
     """
-    width = len(encoder.columns)
-    buffer = array("f", bytes(4 * width))
+    columns, given = encoder.columns, len(encoder.columns)
+    buffer = array("f", bytes(4 * encoder.width))
     view: Matrix = np.frombuffer(buffer, dtype=np.float32)
-    plan: list[tuple[int, type, dict[object, float] | None]] = []
-    for i, column in enumerate(encoder.columns):
+    cells: list[tuple[int, int, type, dict[object, float] | None]] = []
+    prose: list[_Prose] = []
+    for place, (column, (_, places)) in enumerate(zip(columns, encoder.groups, strict=True)):
+        if (text := column.text) is not None:
+            prose.append((place, places.start, texts.weigher(*text)))
+            continue
         codes: dict[object, float] = {value: float(code) for code, value in enumerate(column.vocabulary)}
-        plan.append((i, int if column.reads == "integer" else str, None if column.reads == "number" else codes))
+        wanted = int if column.reads == "integer" else str
+        cells.append((place, places.start, wanted, None if column.reads == "number" else codes))
+    write = _writer(buffer, prose, columns) if prose else None
 
     def row(values: Sequence[object]) -> Matrix:
-        if len(values) != width:
-            raise DataError("wrong-width", f"A row has {len(values)} values, and the encoder {width} columns.")
-        for (i, wanted, codes), value in zip(plan, values, strict=True):
+        if len(values) != given:
+            raise DataError("wrong-width", f"A row has {len(values)} values, and the encoder {given} columns.")
+        for place, i, wanted, codes in cells:
+            value = values[place]
             kind = type(value)
             if value is None:
                 buffer[i] = _NAN
             elif codes is not None:
                 if kind is not wanted:
-                    raise _wrong_type(encoder.columns[i], kind.__name__)
+                    raise fitted.wrong_type(columns[place], kind.__name__)
                 buffer[i] = codes.get(value, UNSEEN)
             elif kind is float or kind is int or kind is bool:
                 buffer[i] = value if -LARGEST <= value <= LARGEST else _NAN  # type: ignore[operator, call-overload]
             else:
-                raise _wrong_type(encoder.columns[i], kind.__name__)
+                raise fitted.wrong_type(columns[place], kind.__name__)
+        if write is not None:
+            write(values)
         return view
 
     return row
 
 
-def _fit(frame: pl.DataFrame, name: str, kind: Kind, where: Place | None) -> Column:
-    dtype = _dtype(frame, name)
-    reads = _reading(kind, dtype)
-    if reads is None:
-        raise _unencodable(name, kind, dtype, where)
-    if reads == "number":
-        return Column(name=name, reads=reads)
-    series = frame[name].cast(pl.String) if reads == "text" else frame[name]
-    vocabulary = tuple(sorted(series.drop_nulls().unique().to_list()))
-    if len(vocabulary) > MOST_CODES:
-        raise DeclarationError(
-            "too-many-categories",
-            f"Column {name!r} has {len(vocabulary):,} categories.",
-            where=where,
-            why=f"float32 tells at most {MOST_CODES:,} codes apart",
-            next="leave the column out, or group its values in a feature",
-        )
-    return Column(name=name, reads=reads, vocabulary=vocabulary)
+_Prose = tuple[int, int, Callable[[str | None], list[tuple[int, float]]]]
+"""Of a text: its place among the values, its first in the buffer, and what weighs it."""
 
 
-def _reading(kind: Kind, dtype: pl.DataType) -> Reads | None:
-    """What a column of this kind and type reads; None where a value has no one number."""
-    if kind == "number":
-        return "number" if isinstance(dtype, (*_INTEGERS, pl.Float32, pl.Float64, pl.Boolean)) else None
-    if isinstance(dtype, _TEXTS):
-        return "text"
-    return "integer" if isinstance(dtype, _INTEGERS) else None
+def _writer(
+    buffer: array[float], prose: Sequence[_Prose], columns: Sequence[Column]
+) -> Callable[[Sequence[object]], None]:
+    """What writes the texts of a row; of the terms of the row before only what was written is cleared."""
+    written: list[int] = []
 
+    def write(values: Sequence[object]) -> None:
+        for i in written:
+            buffer[i] = 0.0
+        written.clear()
+        for place, start, weigh in prose:
+            value = values[place]
+            if value is not None and type(value) is not str:
+                raise fitted.wrong_type(columns[place], type(value).__name__)
+            for term, weight in weigh(value):
+                written.append(start + term)
+                buffer[start + term] = weight
 
-def _unencodable(name: str, kind: Kind, dtype: pl.DataType, where: Place | None) -> DeclarationError:
-    if dtype.is_temporal():
-        return DeclarationError(
-            "time-as-number",
-            f"Column {name!r} is a time ({dtype}), and times do not enter a model as numbers.",
-            where=where,
-            why="an epoch teaches the model the training period; no later row resembles it",
-            next=f"derive what matters: {name}.dt.hour(), .dt.weekday(), or an age with .dt.total_hours()",
-        )
-    if isinstance(dtype, pl.Boolean):
-        return DeclarationError(
-            "boolean-category",
-            f"Column {name!r} is a boolean, declared as a category.",
-            where=where,
-            why="booleans are the numbers 0 and 1",
-            next="declare it as a number",
-        )
-    return DeclarationError(
-        "unencodable",
-        f"Column {name!r} is a {dtype}, which cannot be a {kind}.",
-        where=where,
-        why="categories are text or integers of up to 64 bits; numbers are integers, Float32, Float64 or Boolean",
-        next=f"cast it in the features, such as {name}.cast(pl.Float64)",
-    )
-
-
-def _dtype(frame: pl.DataFrame, name: str) -> pl.DataType:
-    try:
-        return frame.schema[name]
-    except KeyError:
-        raise DataError(
-            "missing-column", f"There is no column {name!r} to encode.", why=f"there are {', '.join(frame.columns)}"
-        ) from None
+    return write
 
 
 def _number(name: str) -> pl.Expr:
@@ -261,15 +290,6 @@ def _codes(column: Column) -> pl.Expr:
             values, old = values.cast(pl.Int128), pl.Series(column.vocabulary, dtype=pl.Int128)
         code = values.replace_strict(old, pl.Series(places), default=UNSEEN, return_dtype=pl.Float32)
     return pl.when(pl.col(column.name).is_null()).then(_NAN).otherwise(code).cast(pl.Float32).alias(column.name)
-
-
-def _wrong_type(column: Column, found: str) -> DataError:
-    return DataError(
-        "wrong-type",
-        f"Column {column.name!r} holds a {found}, where the encoder was fitted on {column.reads} values.",
-        why="a value of another type would take another code in silence",
-        next="fit the encoder anew, or correct the input",
-    )
 
 
 def _damaged(why: str) -> StateError:

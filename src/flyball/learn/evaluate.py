@@ -10,24 +10,24 @@ Nothing here draws, and nothing holds a row: curves and histograms are summaries
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from typing import Literal
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from flyball._kernel import metrics as named
 from flyball._kernel.conditions import Measurement, Metric
 from flyball._kernel.errors import DataError, bounded
-from flyball.learn import metrics
-from flyball.learn.metrics import Array, Blocks, Outcome, Panel
+from flyball.learn import curves, measures, metrics
+from flyball.learn.curves import Bin, Histogram
+from flyball.learn.metrics import Array, Blocks, Outcome, Panel, Terms
+from flyball.learn.task import Kind, Task
 
-POINTS = 200
-"""Points of a curve, at most."""
-BARS = 40
-"""Bars of a histogram."""
 LEVELS = 24
 """Groups of a slice, at most (the hours of a day); the rest is named as one."""
 SLICE_REPLICATES = 250
@@ -37,6 +37,9 @@ LABEL = 60
 NONE = "(none)"
 """The group of rows that have no value."""
 
+RESERVED = frozenset({"champion", "unmitigated", "linear", "baseline"})
+"""Names under which others' answers stand beside those of the model that is evaluated: no model has one of them."""
+
 Rows = npt.NDArray[np.intp]
 
 
@@ -45,10 +48,12 @@ class HeldOut:
     """Held-out rows, as everything in `learn` that measures quality wants them.
 
     Attributes:
-        outcome: (n,) Boolean for a classifier, numbers for a regressor; settled, so never null.
-        scores: model -> (n,) probability of true, or predicted number; the first is the one that is evaluated.
+        outcome: (n,) Boolean, places of classes as int64, or numbers; settled, so never null.
+        scores: model -> (n,) probability of true, or predicted number, or (n, width); the first is the one that is evaluated.
         slices: column -> (n,) values of any type.
         blocks: (n,) int, rows with the same number are redrawn together; None redraws each on its own.
+        decided: model -> (n,) what was decided; those that are not there decide above one half.
+        costs: of a false positive, of a false negative.
 
     Raises:
         DataError: `nothing-held-out`, `scores-not-finite`, `scores-not-probabilities`.
@@ -58,6 +63,9 @@ class HeldOut:
     scores: Mapping[str, Array]
     slices: Mapping[str, pl.Series] = field(default_factory=dict)
     blocks: Blocks | None = None
+    task: Task | None = None
+    decided: Mapping[str, measures.Flags] = field(default_factory=dict)
+    costs: tuple[float, float] = (1.0, 1.0)
 
     def __post_init__(self) -> None:
         if not len(self.outcome):
@@ -76,9 +84,23 @@ class HeldOut:
         return next(iter(self.scores))
 
     @property
-    def classifies(self) -> bool:
-        """Whether the outcome is Boolean."""
-        return self.outcome.dtype == np.bool_
+    def kind(self) -> Kind:
+        """What kind of thing is predicted; where no task says it, what outcomes and scores look like."""
+        looks: Mapping[measures.Family, Kind] = {
+            "truth": "binary",
+            "classes": "multiclass",
+            "number": "regression",
+            "quantiles": "quantile",
+        }
+        return self.task.kind if self.task is not None else looks[measures.family(self.outcome, self.scores[self.main])]
+
+    def terms(self, model: str) -> Terms:
+        """What metrics of a model need besides its scores."""
+        return Terms(self.decided.get(model), self.task.quantiles if self.task is not None else (), self.costs)
+
+    def panel(self, names: Sequence[str], model: str, rows: Rows | None = None) -> Panel:
+        """The metrics of a model on some of the rows."""
+        return Panel(names, self.outcome, self.scores[model], rows, self.terms(model))
 
     @property
     def draws(self) -> metrics.Draws:
@@ -105,6 +127,14 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
     measurements: dict[str, Measurement]
 
 
+class Gap(msgspec.Struct, frozen=True, kw_only=True):
+    """The greatest difference of a metric between two groups of a protected column, over all pairs at once."""
+
+    slice: str
+    metric: str
+    measurement: Measurement
+
+
 class Compared(msgspec.Struct, frozen=True, kw_only=True):
     """One model: its metrics, and (but for the main model itself) the paired differences, this minus the main one."""
 
@@ -113,28 +143,14 @@ class Compared(msgspec.Struct, frozen=True, kw_only=True):
     differences: dict[str, Measurement]
 
 
-class Bin(msgspec.Struct, frozen=True, kw_only=True):
-    """Rows of similar score: the mean score, the mean outcome and its 95 % interval."""
-
-    n: int
-    score: float
-    outcome: float
-    low: float
-    high: float
-
-
-class Histogram(msgspec.Struct, frozen=True, kw_only=True):
-    """Counts between `edges` (bars + 1): of scores by outcome for a classifier, of errors (outcome - score) otherwise."""
-
-    edges: tuple[float, ...]
-    counts: dict[str, tuple[int, ...]]
-
-
 class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     """How well the main model did. Stored as deterministic JSON (`facts.encode`).
 
     Attributes:
-        base_rate: the mean outcome.
+        base_rate: the mean outcome; of classes, the share of the most frequent one.
+        kind: of the task; "" where an earlier release wrote it, which knew only what `classifies` tells.
+        classes: of a multiclass outcome; of `quantiles` likewise.
+        gaps: between the groups of protected columns.
         measurements: metric -> measurement of the main model.
         models: the main model first.
         units: what was drawn: as many as `n` are rows, fewer are blocks of rows.
@@ -156,14 +172,35 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     replicates: int
     units: int
     seed: int
+    kind: Kind | Literal[""] = ""
+    classes: tuple[str, ...] = ()
+    quantiles: tuple[float, ...] = ()
+    gaps: tuple[Gap, ...] = ()
+
+    @property
+    def shares(self) -> bool:
+        """Whether answers are probabilities."""
+        return self.task.truth or bool(self.classes)
+
+    @property
+    def task(self) -> Task:
+        """What kind of thing was predicted."""
+        kind: Kind = self.kind or ("binary" if self.classifies else "regression")
+        return Task(kind=kind, classes=self.classes, quantiles=self.quantiles)
 
 
-def evaluate(held_out: HeldOut, measured: Sequence[Metric]) -> Evaluation:
+FAIR = (named.selection_rate, named.recall, named.false_positive_rate, named.calibration_error)
+"""Compared between the groups of protected columns: demographic parity, equal opportunity, with the third equalised odds, and
+calibration by group (Hardt, Price and Srebro 2016; Chouldechova 2017)."""
+
+
+def evaluate(held_out: HeldOut, measured: Sequence[Metric], protected: Sequence[str] = ()) -> Evaluation:
     """Measure every model on all rows, and the main model on every group of every slice; on the same draws.
 
     Args:
         held_out: the rows.
-        measured: plain metrics that suit the outcome (`gates.measurable`).
+        measured: plain metrics that suit the outcome (`metrics.measurable`).
+        protected: the slices whose groups are compared.
     """
     names = [m.name for m in measured]
     y, main = held_out.outcome, held_out.scores[held_out.main]
@@ -177,30 +214,63 @@ def evaluate(held_out: HeldOut, measured: Sequence[Metric]) -> Evaluation:
             left_out += left
     models = [] if reason else _compare(names, held_out)
     slices = []
-    panels = [Panel(names, y, main, rows) for _, _, rows in groups]
+    panels = [held_out.panel(names, held_out.main, rows) for _, _, rows in groups]
     drawn = metrics.replicate(panels, replace(held_out.draws, replicates=SLICE_REPLICATES))
     for (slice_, label, rows), panel, values in zip(groups, panels, drawn, strict=True):
         found = _measured(panel, values)
         slices.append(Group(slice=slice_, group=label, n=len(rows), measurements=found))
         missing = [m for m in names if m not in found]
         left_out += [LeftOut(slice=slice_, group=label, metric=m, n=len(rows), why="undefined") for m in missing]
+    flat_y, flat = _flat(held_out)
+    task = held_out.task or Task(kind=held_out.kind)
     return Evaluation(
         model=held_out.main,
-        classifies=held_out.classifies,
+        classifies=task.truth,
         n=len(y),
-        base_rate=float(y.mean()),
+        base_rate=float(np.bincount(y).max() / len(y)) if task.classes else float(y.mean()),
         measurements=models[0].measurements if models else {},
         models=tuple(models),
         slices=tuple(slices),
         left_out=tuple(left_out),
-        calibration=_calibration(y, main),
-        roc=_roc(y, main) if held_out.classifies else (),
-        precision_recall=_precision_recall(y, main) if held_out.classifies else (),
-        histogram=_histogram(y, main),
+        calibration=curves.covered(y, main, task.quantiles) if task.quantiles else curves.calibration(flat_y, flat),
+        roc=curves.roc(y, flat) if task.truth else (),
+        precision_recall=curves.precision_recall(y, flat) if task.truth else (),
+        histogram=curves.histogram(flat_y, flat),
         replicates=held_out.draws.replicates,
         units=held_out.draws.units,
         seed=held_out.draws.seed,
+        kind=task.kind,
+        classes=task.classes,
+        quantiles=task.quantiles,
+        gaps=tuple(_gaps(names, protected, groups, panels, drawn)),
     )
+
+
+def _gaps(
+    names: Sequence[str],
+    protected: Sequence[str],
+    groups: Sequence[tuple[str, str, Rows]],
+    panels: Sequence[Panel],
+    drawn: Sequence[Array],
+) -> Iterator[Gap]:
+    for slice_ in protected:
+        mine = [i for i, (name, _, _) in enumerate(groups) if name == slice_]
+        for k, name in enumerate(names if len(mine) > 1 else ()):
+            if name not in {m.name for m in FAIR} | set(names[:1]):
+                continue
+            estimates = np.array([panels[i].estimates[k] for i in mine])
+            found = metrics.gap(estimates, np.array([drawn[i][k] for i in mine]), sum(panels[i].n for i in mine))
+            if found is not None:
+                yield Gap(slice=slice_, metric=name, measurement=found)
+
+
+def _flat(held_out: HeldOut) -> tuple[Outcome, Array]:
+    """Outcomes and scores as one number each: of classes, whether the likeliest was it, and its probability."""
+    y, scores = held_out.outcome, held_out.scores[held_out.main]
+    task = held_out.task or Task(kind=held_out.kind, quantiles=(0.5,) if scores.ndim == 2 else ())
+    if held_out.kind == "multiclass":
+        return scores.argmax(axis=1) == y, scores.max(axis=1)
+    return y, task.headline(scores) if scores.ndim == 2 else scores
 
 
 def grouped(held_out: HeldOut, name: str) -> tuple[list[tuple[str, Rows]], list[LeftOut]]:
@@ -247,7 +317,7 @@ def _measured(panel: Panel, values: Array) -> dict[str, Measurement]:
 
 
 def _compare(names: Sequence[str], held_out: HeldOut) -> list[Compared]:
-    panels = [Panel(names, held_out.outcome, scores) for scores in held_out.scores.values()]
+    panels = [held_out.panel(names, model) for model in held_out.scores]
     drawn = metrics.replicate(panels, held_out.draws)
     models = []
     for name, panel, values in zip(held_out.scores, panels, drawn, strict=True):
@@ -257,62 +327,3 @@ def _compare(names: Sequence[str], held_out: HeldOut) -> list[Compared]:
         differences = {m: found for m, found in each.items() if found is not None and panel is not panels[0]}
         models.append(Compared(name=name, measurements=_measured(panel, values), differences=differences))
     return models
-
-
-def _calibration(outcome: Outcome, scores: Array) -> tuple[Bin, ...]:
-    """The bins of `calibration_error`, low scores first, with Wilson intervals for shares and normal ones for means."""
-    order = np.argsort(-scores, kind="stable")
-    y, s = outcome[order].astype(np.float64), scores[order]
-    bins = []
-    z = 1.959964
-    for rows in np.split(np.arange(len(s)), metrics.bin_starts(s)[1:])[::-1]:
-        n, p = len(rows), float(y[rows].mean())
-        middle, reach = p, z * float(y[rows].std()) / n**0.5
-        if outcome.dtype == np.bool_:
-            middle = (p + z * z / (2 * n)) / (1 + z * z / n)
-            reach = z / (1 + z * z / n) * (p * (1 - p) / n + z * z / (4 * n * n)) ** 0.5
-        bins.append(Bin(n=n, score=float(s[rows].mean()), outcome=p, low=middle - reach, high=middle + reach))
-    return tuple(bins)
-
-
-def _passed(outcome: Outcome, scores: Array) -> tuple[Array, Array]:
-    """True and false positives at each distinct threshold, from the highest down."""
-    order = np.argsort(-scores, kind="stable")
-    last = np.flatnonzero(np.r_[np.diff(scores[order]) != 0, True])
-    true = np.cumsum(outcome[order], dtype=np.float64)[last]
-    return true, last + 1 - true
-
-
-def _roc(outcome: Outcome, scores: Array) -> tuple[tuple[float, float], ...]:
-    true, false = (np.r_[0.0, part] for part in _passed(outcome, scores))
-    if not (true[-1] and false[-1]):
-        return ()
-    true, false = true / true[-1], false / false[-1]
-    length = true + false  # of the curve up to here, since it never turns back
-    return _points(false, true, np.searchsorted(length, np.linspace(0, length[-1], POINTS)))
-
-
-def _precision_recall(outcome: Outcome, scores: Array) -> tuple[tuple[float, float], ...]:
-    true, false = _passed(outcome, scores)
-    if not true[-1]:
-        return ()
-    recall = true / true[-1]
-    return _points(recall, true / (true + false), np.searchsorted(recall, np.linspace(recall[0], 1, POINTS)))
-
-
-def _points(x: Array, y: Array, at: Rows) -> tuple[tuple[float, float], ...]:
-    at = np.unique(np.minimum(at, len(x) - 1))
-    return tuple((round(float(a), 6), round(float(b), 6)) for a, b in zip(x[at], y[at], strict=True))
-
-
-def _histogram(outcome: Outcome, scores: Array) -> Histogram:
-    if outcome.dtype == np.bool_:
-        edges = np.linspace(0, max(0.05, np.ceil(scores.max() * 20) / 20), BARS + 1)
-        parts = {"true": scores[outcome.astype(np.bool_)], "false": scores[~outcome.astype(np.bool_)]}
-    else:
-        errors = outcome.astype(np.float64) - scores
-        reach = float(np.quantile(np.abs(errors), 0.995)) or 1.0
-        edges = np.linspace(-reach, reach, BARS + 1)
-        parts = {"error": np.clip(errors, -reach, reach)}  # the last bars hold what lies beyond
-    counts = {name: tuple(int(c) for c in np.histogram(part, edges)[0]) for name, part in parts.items()}
-    return Histogram(edges=tuple(round(float(e), 6) for e in edges), counts=counts)

@@ -10,7 +10,8 @@ The **cutoff** is the present of the training: only rows known before it exist. 
     void        it will not: still none `void_after` past the event time, or settled without a value
     unsettled   it may yet
     unaskable   nobody would have asked: each version's moment is null, had passed, or lies before the row could be known
-Only the first are learned; all are counted.
+Only the first are learned; all are counted. A model that is **unsupervised** learns from void and unsettled ones too: their
+label is null, they train, and nothing is measured on them.
 """
 
 from __future__ import annotations
@@ -28,13 +29,15 @@ from flyball._kernel import clock
 from flyball._kernel.errors import DataError, StateError
 from flyball.data import contract
 from flyball.data.contract import Personal, Spec
+from flyball.learn import model as models
 from flyball.learn.features import meaning, offline
 from flyball.learn.features.meaning import NEVER
 from flyball.learn.model import Model
 
 FORMAT = 1
 _HEADER = "flyball.examples"
-_REQUEST = "_request."
+REQUEST = "_request."
+"""What the names of the request's columns begin with, beside the features."""
 _MOMENT = pl.Datetime("us", "UTC")
 
 
@@ -58,8 +61,8 @@ class Examples:
     """Examples by (asked, key), and what was counted on the way.
 
     Attributes:
-        frame: `_asked`, `_settled`, `_label`; `_request.<column>` for the request's columns, which slices are made from
-            (personal columns are left out, save those of the key); and the features under their own names.
+        frame: `_asked`; `_settled` and `_label`, null where there is none; `_request.<column>` for the request's columns, which
+            slices are made from (personal columns are left out, save those of the key); and the features under their names.
         features: the names of the features, in the order of their declaration.
         counts: also of what was not learned.
     """
@@ -75,15 +78,23 @@ class Examples:
 
     @property
     def label(self) -> pl.Series:
-        """What is predicted; never null."""
+        """What is predicted; null only for an unsupervised model, of a question that nothing came of."""
         return self.frame["_label"]
 
     @property
+    def labelled(self) -> np.ndarray:
+        """(n,) whether there is a label: rows without one train an unsupervised model, and are never measured."""
+        return self.label.is_not_null().to_numpy()
+
+    @property
     def labels(self) -> np.ndarray:
-        """(n,) the same as estimators see it: Boolean; the places of an Enum's texts, int64; other numbers as float64."""
+        """(n,) the same as estimators see it: Boolean; the places of an Enum's texts, int64; other numbers as float64.
+
+        Where there is none (`labelled`) a Boolean is False.
+        """
         label = self.label
         if label.dtype == pl.Boolean:
-            return label.to_numpy()
+            return label.fill_null(value=False).to_numpy()
         return label.to_physical().cast(pl.Int64 if isinstance(label.dtype, pl.Enum) else pl.Float64).to_numpy()
 
     @property
@@ -93,12 +104,12 @@ class Examples:
 
     @property
     def settled(self) -> pl.Series:
-        """When each outcome was known."""
+        """When each outcome was known; null where there is none."""
         return self.frame["_settled"]
 
     def request(self, column: str) -> pl.Series:
         """A column of the request, to slice by."""
-        return self.frame[_REQUEST + column].alias(column)
+        return self.frame[REQUEST + column].alias(column)
 
 
 def build(model: Model, tables: Mapping[str, pl.LazyFrame], cutoff: datetime) -> Examples:
@@ -116,22 +127,27 @@ def build(model: Model, tables: Mapping[str, pl.LazyFrame], cutoff: datetime) ->
     found, unaskable = _questions(model, spec, tables, clock.micros(cutoff))
     end = found["_end"].value_counts()
     counted = dict(zip(end["_end"], end["count"], strict=True))
-    learned = found.filter(pl.col("_end") == "learned").sort(
-        "_at", *(meaning.comparable(k, found.schema[k]) for k in spec.key)
+    settled = pl.col("_end") == "learned"
+    trains = pl.col("_end") != "unaskable" if models.task(model).kind == "anomaly" else settled
+    # What was not known at the cutoff is no label, although the row may say it already.
+    learned = (
+        found.filter(trains)
+        .with_columns(pl.when(settled).then(pl.col(name)).alias(name) for name in ("_label", "_last_settled"))
+        .sort("_at", *(meaning.comparable(k, found.schema[k]) for k in spec.key))
     )
     questions = learned.select(*(c.name for c in spec.request), _asked=pl.col("_at").cast(_MOMENT))
     features = offline.build(model.features, model.question, questions, tables)
     kept = [c.name for c in spec.request if c.key or c.name not in spec.with_role(Personal)]
     frame = pl.concat(
         [
-            questions.select("_asked", *(pl.col(n).alias(_REQUEST + n) for n in kept)),
+            questions.select("_asked", *(pl.col(n).alias(REQUEST + n) for n in kept)),
             learned.select("_label", _settled=pl.col("_last_settled").cast(_MOMENT)),
             features,
         ],
         how="horizontal",
     )
     counts = Counts(
-        learned=learned.height,
+        learned=counted.get("learned", 0),
         void=counted.get("void", 0),
         unsettled=counted.get("unsettled", 0),
         unaskable=unaskable + counted.get("unaskable", 0),

@@ -55,12 +55,14 @@ class Knots(msgspec.Struct, frozen=True, kw_only=True, tag="knots"):
     y: tuple[float, ...]
 
     def one(self, score: float) -> float:
-        """What one score becomes."""
+        """What one score becomes; what is no number stays none, so that whoever answers by it can refuse."""
+        if math.isnan(score):
+            return score
         at = bisect_right(self.x, score)
         if at in (0, len(self.x)):
             return self.y[0 if at == 0 else -1]
         x0, x1, y0, y1 = self.x[at - 1], self.x[at], self.y[at - 1], self.y[at]
-        return y0 + (y1 - y0) * ((score - x0) / (x1 - x0))
+        return min(y0 + (y1 - y0) * ((score - x0) / (x1 - x0)), y1)  # rounding could lead past the end, and fall
 
 
 Calibration = Sigmoid | Knots
@@ -86,7 +88,7 @@ class Finish(msgspec.Struct, frozen=True, kw_only=True):
     def answers(self, scores: Answers) -> Answers:
         """Scores (rows,) or (rows, width) -> answers of the same shape."""
         if self.ascending:
-            return np.sort(scores, axis=1)
+            return np.sort(scores, axis=1, kind="stable")  # as `sorted` does with one row
         if self.calibration is None:
             return scores
         one = self.calibration.one
@@ -99,13 +101,15 @@ class Finish(msgspec.Struct, frozen=True, kw_only=True):
         return answer >= (self.thresholds.get(group(row.get(self.by)), self.threshold) if self.by else self.threshold)
 
     def decided(self, answers: Answers, groups: npt.NDArray[np.object_] | None = None) -> npt.NDArray[np.bool_]:
-        """(rows,) what is decided about each; at one half where no threshold is declared.
+        """(rows,) what is decided about each; true above one half where no threshold is declared.
 
         Args:
             answers: (rows,).
             groups: (rows,) the values of the column `by`, as `group` names them.
         """
-        common = 0.5 if self.threshold is None else self.threshold
+        if self.threshold is None:
+            return np.asarray(answers > 0.5)
+        common = self.threshold
         if not self.by or groups is None:
             return np.asarray(answers >= common)
         return np.asarray(answers >= np.array([self.thresholds.get(name, common) for name in groups]))
@@ -127,7 +131,7 @@ def from_bytes(data: bytes) -> Finish:
     """
     try:
         return msgspec.json.decode(data, type=Finish)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise StateError(
             "finish-damaged",
             "What follows a version's predictor cannot be read.",

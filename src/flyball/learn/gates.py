@@ -4,6 +4,7 @@
     relative   average_precision >= average_precision.on(champion) - 0.01   the paired difference on the same rows
     gap        roc_auc.gap(by=Flight.origin) <= 0.08                    the greatest difference between groups
     latency    model_latency <= ms(2)                                   timed by the caller, on this machine
+    elsewhere  expect.rises(...) >= 0.95, model_bytes <= 5e6, approval()  told by the caller
 
 Verdicts are said, so they hold what another run repeats. A latency differs from run to run: its verdict carries the outcome
 alone, and its numbers stand beside it in `measured`.
@@ -17,23 +18,30 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import polars as pl
 
 from flyball._kernel import conditions
-from flyball._kernel.conditions import Condition, Measurement, Metric, Outcome, Verdict
+from flyball._kernel.conditions import Condition, Measurement, Outcome, Verdict
 from flyball._kernel.errors import Bug, DeclarationError
 from flyball.data import contract
+from flyball.learn import behaviour as behaviours
 from flyball.learn import evaluate, metrics
+from flyball.learn import model as models
+from flyball.learn.behaviour import Behaviour
 from flyball.learn.evaluate import HeldOut
 from flyball.learn.metrics import Array, Panel
 from flyball.learn.model import Model
+from flyball.learn.task import Kind
 
 Decision = Literal["release", "held", "rejected"]
+ELSEWHERE = frozenset({"approval", "model_bytes"})
+"""Metrics of gates that no held-out row can show."""
+Told = Mapping[str, tuple[Measurement | None, str]]
+"""Gate -> what it compares with its threshold, and what should be said about it."""
 MEASURED = "timed on the machine that judged"
 FIRST = "no champion yet"
 UNDEFINED = "undefined on these rows, or on too many draws of them"
 
-_KNOWN = frozenset(m.name for m in (*metrics.CLASSIFICATION, *metrics.REGRESSION))
+_KNOWN = frozenset(m.name for kind in metrics.PLAINLY for m in metrics.measurable(kind))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +57,6 @@ class Judged:
         return decision(self.verdicts)
 
 
-def measurable(*, classifies: bool) -> tuple[Metric, ...]:
-    """The metrics that held-out rows can show, in the order in which they are shown."""
-    return metrics.CLASSIFICATION if classifies else metrics.REGRESSION
-
-
 def columns(gates: Sequence[Condition]) -> tuple[str, ...]:
     """The columns whose groups the gates compare: they must be among the slices of the held-out rows."""
     return tuple(dict.fromkeys(g.metric.by for g in gates if g.metric.by is not None))
@@ -63,11 +66,23 @@ def check(gates: Sequence[Condition], model: Model) -> None:
     """Refuse gates that nothing held out could ever pass.
 
     Raises:
-        DeclarationError: `gate-not-measurable`, `gap-of-unknown-column`, `gap-of-personal-column`.
+        DeclarationError: `model-name-taken`, `gate-not-measurable`, `gates-alike`, `gap-of-unknown-column`,
+            `gap-of-personal-column`, and what `behaviour.check` refuses.
     """
     spec = contract.spec(model.question)
-    outcome = spec.column(model.predicts.name).dtype if model.predicts.name in spec.names else pl.Boolean()
-    _check_metrics(gates, classifies=outcome == pl.Boolean)
+    task = models.task(model)
+    if model.name in evaluate.RESERVED:
+        raise DeclarationError(
+            "model-name-taken",
+            f"A model is called {model.name!r}, as what every model is compared with.",
+            where=model.place,
+            why="Its answers would be mistaken for those of the other.",
+            next="Give its function a name that says what it predicts.",
+        )
+    _check_metrics(gates, task.kind)
+    _check_names(gates)
+    for behaviour in (g.metric for g in gates if isinstance(g.metric, Behaviour)):
+        behaviours.check(behaviour, model, task)
     known = {c.name for c in spec.request}
     personal = set(spec.with_role(contract.Personal))
     for gate in gates:
@@ -90,13 +105,29 @@ def check(gates: Sequence[Condition], model: Model) -> None:
             )
 
 
-def _check_metrics(gates: Sequence[Condition], *, classifies: bool) -> None:
-    fits = {m.name for m in measurable(classifies=classifies)}
+def _check_names(gates: Sequence[Condition]) -> None:
+    """A verdict, and what is measured for it, are found by the gate's text."""
+    first: dict[str, Condition] = {}
+    for gate in gates:
+        if (other := first.setdefault(str(gate), gate)) != gate:
+            raise DeclarationError(
+                "gates-alike",
+                f"Two gates read {gate}, and are not the same.",
+                where=gate.place,
+                why=f"Verdicts name a gate by its text; the other one is declared at {other.place}.",
+                next="Give them other functions in to=: a lambda has no name of its own.",
+            )
+
+
+def _check_metrics(gates: Sequence[Condition], kind: Kind) -> None:
+    fits = {m.name for m in metrics.measurable(kind)}
     for gate in gates:
         metric, name = gate.metric, _plain(gate)
         timed = metric.name == conditions.model_latency.name and gate.whom is None
         shown = name in fits and metric.over is None and metric.name in (name, f"{name}.gap")
-        if timed or (shown and gate.whom in (None, conditions.champion)):
+        expected = isinstance(metric, Behaviour) and metric.by is None and metric.over is None
+        told = (expected or metric.name in ELSEWHERE) and gate.whom is None
+        if timed or told or (shown and gate.whom in (None, conditions.champion)):
             continue
         other = "" if name not in _KNOWN or name in fits else " of this outcome"
         raise DeclarationError(
@@ -115,20 +146,23 @@ def judge_all(
     *,
     champion: Array | str | None = None,
     latency: Measurement | None = None,
+    told: Told | None = None,
 ) -> Judged:
     """Judge every gate on the main model of `held_out`; all of them see the same draws.
 
     Args:
         gates: what was promised.
         held_out: the rows; `slices` has every column of `columns(gates)`.
-        champion: (n,) the scores of the version that answers now, on the same rows; why it could not be asked about them
-            (its gates are then inconclusive); or None while nobody answers (they pass: there is nothing to fall behind).
+        champion: (n,) the scores of the version that answers now, on the same rows (`held_out.decided` has what it decided,
+            under "champion"); why it could not be asked about them (its gates are then inconclusive); or None while nobody
+            answers (they pass: there is nothing to fall behind).
         latency: seconds for one row, measured by the caller.
+        told: what else the caller measured, by the gate as text; what is not there is inconclusive.
 
     Raises:
         DeclarationError: `gate-not-measurable`.
     """
-    _check_metrics(gates, classifies=held_out.classifies)
+    _check_metrics(gates, held_out.kind)
     bench = _Bench(gates, held_out, None if isinstance(champion, str) else champion)
     verdicts = []
     measured: dict[str, float] = {}
@@ -137,6 +171,9 @@ def judge_all(
             verdicts.append(_timed(gate, latency))
             if latency is not None:
                 measured |= {f"{gate.metric.name}.{key}": getattr(latency, key) for key in latency.__struct_fields__}
+        elif isinstance(gate.metric, Behaviour) or gate.metric.name in ELSEWHERE:
+            found, reason = (told or {}).get(str(gate), (None, "not measured"))
+            verdicts.append(conditions.judge(gate, found, reason=reason))
         elif gate.whom is not None and isinstance(champion, str):
             verdicts.append(_verdict(gate, Outcome.INCONCLUSIVE, champion))
         elif gate.whom is not None and champion is None:
@@ -160,10 +197,11 @@ class _Bench:
 
     def __init__(self, gates: Sequence[Condition], held_out: HeldOut, champion: Array | None) -> None:
         y = held_out.outcome
-        versions = {"": held_out.scores[held_out.main]}
+        scores, terms = {"": held_out.scores[held_out.main]}, {"": held_out.terms(held_out.main)}
         if champion is not None:
             metrics.check(y, champion)
-            versions[conditions.champion.name] = champion
+            name = conditions.champion.name
+            scores[name], terms[name] = champion, held_out.terms(name)
         self._reason = metrics.unmeasurable(y, held_out.blocks)
         self._n = len(y)
         self._groups = {by: _grouped(held_out, by) for by in columns(gates)}
@@ -171,12 +209,12 @@ class _Bench:
         needed: dict[tuple[str, str | None], dict[str, None]] = {}
         for gate in gates:
             if _plain(gate) in _KNOWN and not self._reason:
-                for version in versions if gate.whom is not None else [""]:
+                for version in scores if gate.whom is not None else [""]:
                     needed.setdefault((version, gate.metric.by), {})[_plain(gate)] = None
         for (version, by), names in needed.items():
             spans = [rows for _, rows in self._groups[by][0]] if by is not None else [None]
             for k, rows in enumerate(spans):
-                self._panels[version, by, k] = Panel(list(names), y, versions[version], rows)
+                self._panels[version, by, k] = Panel(list(names), y, scores[version], rows, terms[version])
         drawn = metrics.replicate(list(self._panels.values()), held_out.draws)
         self._drawn = dict(zip(self._panels, drawn, strict=True))
 

@@ -13,19 +13,21 @@ Refused here: scores that are not finite, or not probabilities where a probabili
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from flyball._kernel import conditions
-from flyball._kernel.conditions import Measurement
+from flyball._kernel import metrics as named
+from flyball._kernel.conditions import Measurement, Metric
 from flyball._kernel.errors import Bug, DataError
+from flyball.learn import measures
+from flyball.learn.measures import PLAIN, RANKED, Array, Counts, OneVsRest, Outcome, Ranking, Terms
+from flyball.learn.task import Kind
 
-Array = npt.NDArray[np.float64]
-Counts = npt.NDArray[np.int64]
-Outcome = npt.NDArray[np.bool_] | npt.NDArray[np.float64]
+__all__ = ["Array", "Blocks", "Draws", "Outcome", "Panel", "Terms"]  # what is imported from here by name
+
 Blocks = npt.NDArray[np.int64]
 
 LEVEL = 0.95
@@ -43,16 +45,47 @@ SEED = 1788
 CELLS = 1 << 17
 """Counts that are held at once: a megabyte, which stays in the cache of one core."""
 
-RANKED = frozenset({"roc_auc", "average_precision"})
-CLASSIFICATION = (
-    conditions.roc_auc,
-    conditions.average_precision,
-    conditions.log_loss,
-    conditions.brier,
-    conditions.calibration_error,
-    conditions.accuracy,
+DECISIONS = (
+    named.f1,
+    named.precision,
+    named.recall,
+    named.false_positive_rate,
+    named.selection_rate,
+    named.balanced_accuracy,
+    named.matthews,
+    named.cost,
 )
-REGRESSION = (conditions.mean_absolute_error, conditions.root_mean_squared_error, conditions.r2)
+"""Of decisions, which every answer that is true or false leads to."""
+
+CLASSIFICATION = (
+    named.roc_auc,
+    named.average_precision,
+    named.log_loss,
+    named.brier,
+    named.calibration_error,
+    named.accuracy,
+)
+REGRESSION = (named.mean_absolute_error, named.root_mean_squared_error, named.r2)
+PLAINLY: dict[Kind, tuple[Metric, ...]] = {
+    "binary": CLASSIFICATION,
+    "anomaly": (named.roc_auc, named.average_precision),
+    "multiclass": (
+        named.macro_roc_auc,
+        named.accuracy,
+        named.macro_f1,
+        named.log_loss,
+        named.brier,
+        named.calibration_error,
+    ),
+    "regression": REGRESSION,
+    "quantile": (named.pinball_loss, named.coverage, named.width, *REGRESSION),
+}
+"""What every evaluation of such a task shows, the first as its headline."""
+
+
+def measurable(kind: Kind) -> tuple[Metric, ...]:
+    """The metrics that held-out rows can show, in the order in which they are shown."""
+    return PLAINLY[kind] + (DECISIONS if kind in ("binary", "anomaly") else ())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,26 +126,37 @@ class Panel:
     """The metrics of one version on some of the rows, ready to be weighed.
 
     Args:
-        names: names of metrics of `CLASSIFICATION` for a Boolean outcome, else of `REGRESSION`.
-        outcome: (n,) Boolean, or numbers.
-        scores: (n,) the probability of true, or predicted numbers.
+        names: names of metrics of `measurable` for such an outcome.
+        outcome: (n,) Boolean, places of classes, or numbers.
+        scores: (n,) the probability of true, or predicted numbers; (n, k) of each class, or quantiles.
         rows: indices of the rows that this panel is about; all by default.
+        terms: what some metrics need besides, for all n rows.
     """
 
     def __init__(
-        self, names: Sequence[str], outcome: Outcome, scores: Array, rows: npt.NDArray[np.intp] | None = None
+        self,
+        names: Sequence[str],
+        outcome: Outcome,
+        scores: Array,
+        rows: npt.NDArray[np.intp] | None = None,
+        terms: Terms = PLAIN,
     ) -> None:
-        if set(names) - RANKED - set(_FINISH):
-            raise Bug("no-such-metric", f"Rows cannot show {sorted(set(names) - RANKED - set(_FINISH))[0]!r}.")
+        if set(names) - RANKED - set(measures.FINISH):
+            raise Bug("no-such-metric", f"Rows cannot show {sorted(set(names) - RANKED - set(measures.FINISH))[0]!r}.")
         rows = np.arange(len(outcome)) if rows is None else rows
         self.names = tuple(names)
         self.n = len(rows)
-        self._order = rows[np.argsort(-scores[rows], kind="stable")]
+        # By the one number that says how sure an answer is: rankings and bins of equal size need that order.
+        sure = scores if scores.ndim == 1 else scores.max(axis=1)
+        self._order = rows[np.argsort(-sure[rows], kind="stable")]
         y, s = outcome[self._order], scores[self._order].astype(np.float64)
-        self._ranking = _Ranking(y.astype(np.bool_), s) if RANKED & set(names) else None
-        read = [c for m in names for c in _READS.get(m, ())] if self.n else []
-        self._columns = {c: _COLUMNS[c](y.astype(np.float64), s) for c in read}
-        self._bins = bin_starts(s)
+        self._ranking: Ranking | OneVsRest | None = None
+        if RANKED & set(names):
+            self._ranking = Ranking(y.astype(np.bool_), s) if s.ndim == 1 else OneVsRest(y, s)
+        if terms.decided is not None:
+            terms = Terms(terms.decided[self._order], terms.quantiles, terms.costs)
+        self._columns = measures.columns(self.names, y, s, terms) if self.n else {}
+        self._bins = bin_starts(sure[self._order].astype(np.float64))
         self.estimates = self(np.ones((1, len(outcome)), dtype=np.int64))[:, 0]
 
     def __call__(self, counts: Counts) -> Array:
@@ -127,90 +171,10 @@ class Panel:
                 if "calibration_error" in self.names:
                     off = np.add.reduceat(real * self._columns["residual"], self._bins, axis=1)
                     means["binned"] = np.abs(off).sum(axis=1) / total
-                known |= {name: _FINISH[name](means) for name in self.names if name in _FINISH}
+                finish = measures.FINISH
+                known |= {name: finish[name](means) for name in self.names if name in finish}
         nothing = np.full(len(counts), np.nan)
         return np.array([known.get(name, nothing) for name in self.names]).reshape(len(self.names), len(counts))
-
-
-class _Ranking:
-    """ROC AUC and average precision from whole numbers alone: exact, with ties as scikit-learn treats them.
-
-    Only tied groups that hold a positive move either metric, so all but one pass over the rows is over those groups.
-    """
-
-    def __init__(self, y: npt.NDArray[np.bool_], scores: Array) -> None:
-        first = np.flatnonzero(np.r_[True, scores[1:] != scores[:-1]]) if len(scores) else np.zeros(0, np.intp)
-        size = np.diff(np.r_[first, len(scores)])
-        self._positives = np.flatnonzero(y)
-        held, self._starts = np.unique(np.repeat(np.arange(len(first)), size)[self._positives], return_index=True)
-        self._last = first[held] + size[held] - 1
-        self._size = size[held]
-
-    def __call__(self, weights: Counts) -> dict[str, Array]:
-        if not len(self._positives):
-            return {}
-        total = np.cumsum(weights, axis=1)
-        gain = weights.take(self._positives, axis=1, mode="clip")
-        here = total.take(self._last, axis=1, mode="clip")
-        if self._size.max() > 1:
-            gain = np.add.reduceat(gain, self._starts, axis=1)
-        true = np.cumsum(gain, axis=1)
-        positives, negatives = true[:, -1], total[:, -1] - true[:, -1]
-        # Twice the pairs lost: a positive against each negative down to its group (the sum of gain * true is closed) ...
-        lost = 2 * _dot(gain, here) - positives**2 - _dot(gain, gain)
-        if self._size.max() > 1:  # ... less half of those that tie with it
-            before = self._last - self._size
-            lost -= _dot(gain, here - np.where(before < 0, 0, total.take(before, axis=1, mode="clip")) - gain)
-        precision = true / np.maximum(here, 1, out=here)
-        precision *= gain
-        with np.errstate(invalid="ignore", divide="ignore"):
-            auc = np.where(positives * negatives > 0, 1 - lost / (2.0 * positives * negatives), np.nan)
-            average = np.where(positives > 0, precision.sum(axis=1) / positives, np.nan)
-        return {"roc_auc": auc, "average_precision": average}
-
-
-def _dot(a: Counts, b: Counts) -> Counts:
-    return np.asarray(np.einsum("bg,bg->b", a, b))
-
-
-def _log_loss(y: Array, p: Array) -> Array:
-    edge = np.finfo(np.float64).eps  # as scikit-learn: a sure and wrong answer costs 36 nats, not infinity
-    p = np.clip(p, edge, 1 - edge)
-    return np.asarray(-np.where(y > 0, np.log(p), np.log1p(-p)))
-
-
-def _r2(means: Mapping[str, Array]) -> Array:
-    variance = means["square"] - means["level"] ** 2
-    return np.where(variance > 1e-12 * means["square"], 1 - means["squared_error"] / variance, np.nan)
-
-
-_COLUMNS: Mapping[str, Callable[[Array, Array], Array]] = {
-    "log_loss": _log_loss,
-    "hit": lambda y, s: ((s > 0.5) == (y > 0)).astype(np.float64),
-    "residual": lambda y, s: y - s,
-    "squared_error": lambda y, s: np.square(y - s),
-    "absolute_error": lambda y, s: np.abs(y - s),
-    "level": lambda y, s: y - np.median(y),
-    "square": lambda y, s: np.square(y - np.median(y)),
-}
-_READS: Mapping[str, tuple[str, ...]] = {
-    "log_loss": ("log_loss",),
-    "brier": ("squared_error",),
-    "accuracy": ("hit",),
-    "calibration_error": ("residual",),
-    "mean_absolute_error": ("absolute_error",),
-    "root_mean_squared_error": ("squared_error",),
-    "r2": ("squared_error", "level", "square"),
-}
-_FINISH: Mapping[str, Callable[[Mapping[str, Array]], Array]] = {
-    "log_loss": lambda m: m["log_loss"],
-    "brier": lambda m: m["squared_error"],
-    "accuracy": lambda m: m["hit"],
-    "calibration_error": lambda m: m["binned"],
-    "mean_absolute_error": lambda m: m["absolute_error"],
-    "root_mean_squared_error": lambda m: np.sqrt(m["squared_error"]),
-    "r2": _r2,
-}
 
 
 def bin_starts(scores: Array, bins: int = BINS) -> npt.NDArray[np.intp]:
@@ -271,6 +235,10 @@ def unmeasurable(outcome: Outcome, blocks: Blocks | None = None) -> str:
     """Why metrics on these rows would say nothing, or ""."""
     if len(outcome) < MIN_ROWS:
         return f"{len(outcome)} rows, fewer than {MIN_ROWS}"
+    if outcome.dtype.kind == "i":
+        common = int((np.bincount(outcome.astype(np.int64)) >= MIN_CLASS).sum())
+        if common < 2:
+            return f"{common} classes of {MIN_CLASS} rows or more, fewer than two"
     if outcome.dtype == np.bool_:
         true = int(np.count_nonzero(outcome))
         for what, count in (("true", true), ("false", len(outcome) - true)):
@@ -285,9 +253,10 @@ def check(outcome: Outcome, scores: Array) -> None:
 
     Raises:
         Bug: `scores-of-other-rows`, when the lengths differ or an outcome is not known.
-        DataError: `scores-not-finite`, or `scores-not-probabilities` for a Boolean outcome.
+        DataError: `scores-not-finite`, or `scores-not-probabilities` for an outcome of truth or classes.
     """
-    if outcome.shape != scores.shape or outcome.ndim != 1 or not np.isfinite(outcome.astype(np.float64)).all():
+    shaped = scores.ndim == (2 if outcome.dtype.kind == "i" else scores.ndim) and len(outcome) == len(scores)
+    if not shaped or outcome.ndim != 1 or not np.isfinite(outcome.astype(np.float64)).all():
         raise Bug(
             "scores-of-other-rows",
             f"{outcome.shape} outcomes meet {scores.shape} scores.",
@@ -297,33 +266,33 @@ def check(outcome: Outcome, scores: Array) -> None:
     if wrong:
         raise DataError(
             "scores-not-finite",
-            f"{wrong:,} of {len(scores):,} scores are not finite numbers.",
+            f"{wrong:,} of {scores.size:,} scores are not finite numbers.",
             why="A metric over them would be undefined, or would silently leave rows out.",
             next="Look at the features of these rows: an estimator has answered NaN or infinity.",
         )
-    if outcome.dtype == np.bool_ and len(scores) and (scores.min() < 0 or scores.max() > 1):
+    if outcome.dtype.kind in "bi" and len(scores) and (scores.min() < 0 or scores.max() > 1 + 1e-6):
         raise DataError(
             "scores-not-probabilities",
             f"Scores lie between {scores.min():g} and {scores.max():g}.",
-            why="The outcome is Boolean, so a score is the probability that it is true.",
+            why="The outcome is true or false, or one of some classes, so a score is a probability.",
             next="Give an estimator with predict_proba, or predict a number instead.",
         )
 
 
-def value(name: str, outcome: Outcome, scores: Array) -> float:
+def value(name: str, outcome: Outcome, scores: Array, terms: Terms = PLAIN) -> float:
     """One metric without an interval; NaN where it is undefined. For a search, which needs thousands of them."""
     check(outcome, scores)
-    return float(Panel([name], outcome, scores).estimates[0])
+    return float(Panel([name], outcome, scores, terms=terms).estimates[0])
 
 
 def measure(
-    names: Sequence[str], outcome: Outcome, scores: Array, draws: Draws | None = None
+    names: Sequence[str], outcome: Outcome, scores: Array, draws: Draws | None = None, terms: Terms = PLAIN
 ) -> dict[str, Measurement | None]:
     """Each metric with its interval; None for all of them where `unmeasurable` says why."""
     check(outcome, scores)
     draws = draws or Draws(len(outcome))
     if unmeasurable(outcome, draws.blocks):
         return dict.fromkeys(names)
-    panel = Panel(names, outcome, scores)
+    panel = Panel(names, outcome, scores, terms=terms)
     (values,) = replicate([panel], draws)
     return {m: interval(m, panel.estimates[k], values[k], panel.n) for k, m in enumerate(names)}

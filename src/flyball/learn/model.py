@@ -1,16 +1,16 @@
 """A model, declared: what it predicts, when it is asked, from which features, and the function that builds the estimator.
 
-The function gets the knobs and returns an unfitted estimator; flyball fits it. Knobs are a class of typed ranges, so that
-the search, the defaults and the record of what was chosen all come from one place.
+The function gets the knobs and returns an unfitted estimator; flyball fits it. What kind of thing is predicted (`task`) follows
+from the outcome's type: a Boolean is classified, an Enum of classes too, a number is estimated.
 """
 
 from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, dataclass_transform, get_type_hints
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, TypedDict, Unpack, get_type_hints
 
 import polars as pl
 
@@ -20,88 +20,47 @@ from flyball._kernel.fingerprint import DECLARED
 from flyball._kernel.place import Place
 from flyball.data import contract
 from flyball.data.contract import Contract, Moment, Ref
+from flyball.learn import algorithms, treatment
 from flyball.learn.features import meaning
-from flyball.learn.features.declare import Called, Computed, Feature, FeatureSet, Given, Latest, Looked, Window
-
-
-@dataclass(frozen=True, slots=True)
-class Range:
-    """The values that a knob may take, and the one that is tried first."""
-
-    low: float
-    high: float
-    start: float
-    log: bool = False
-
-
-def between(low: float, high: float, *, start: float, log: bool = False) -> Any:
-    """A knob between two numbers, both included; `start` is tried first and used when nothing is searched."""
-    if not low <= start <= high or (log and low <= 0):
-        raise DeclarationError(
-            "knob-out-of-range",
-            f"start={start} is not between {low} and {high}" + (" on a logarithmic scale." if log else "."),
-            where=place.here(),
-            why="The first trial uses `start`, and a logarithm begins above zero.",
-            next="Choose a range that holds the start, above zero where log=True.",
-        )
-    return Range(low, high, start, log)
-
-
-@dataclass_transform(frozen_default=True, kw_only_default=True)
-class Params:
-    """Knobs: annotate each with its type and give it a range, `leaves: int = between(7, 255, start=31, log=True)`."""
-
-    ranges: ClassVar[Mapping[str, tuple[type, Range]]] = {}
-
-    def __init_subclass__(cls) -> None:
-        own = {n: v for n, v in vars(cls).items() if isinstance(v, Range)}
-        hints = get_type_hints(cls)
-        cls.ranges = {**cls.ranges, **{n: (hints[n], v) for n, v in own.items()}}
-        for name, range_ in own.items():
-            if hints[name] is int and not (float(range_.low).is_integer() and float(range_.high).is_integer()):
-                raise DeclarationError(
-                    "knob-out-of-range",
-                    f"The whole number {cls.__name__}.{name} lies between {range_.low} and {range_.high}.",
-                    where=place.here(),
-                    why="The limits of a whole number are whole: both are tried.",
-                    next=f"Write whole limits, or declare {name}: float.",
-                )
-
-    def __init__(self, **chosen: float) -> None:
-        for name, (type_, range_) in self.ranges.items():
-            object.__setattr__(self, name, type_(chosen.pop(name, range_.start)))
-        if chosen:
-            raise TypeError(f"{type(self).__name__} has no knob {sorted(chosen)[0]!r}")
-
-    def __setattr__(self, name: str, value: object) -> None:
-        raise AttributeError(f"{type(self).__name__} is frozen: {name} cannot be set")
-
-    def __eq__(self, other: object) -> bool:
-        return type(other) is type(self) and vars(other) == vars(self)
-
-    def __hash__(self) -> int:
-        return hash(tuple(vars(self).items()))
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
-
-    @classmethod
-    def __fingerprint__(cls) -> object:
-        return {n: (t.__name__, r) for n, (t, r) in cls.ranges.items()}
+from flyball.learn.features.declare import (
+    Called,
+    Computed,
+    Expression,
+    Feature,
+    FeatureSet,
+    Given,
+    Latest,
+    Looked,
+    Text,
+    Window,
+)
+from flyball.learn.knobs import Params
+from flyball.learn.task import Task
+from flyball.learn.treatment import Decide, Mitigate, Treatment
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A declared model; see `model`. The default is part of the app, and of no step: nothing is learned from it."""
+    """A declared model; see `model`. The default is part of the app, and of no step: nothing is learned from it.
+
+    Attributes:
+        build: knobs -> an unfitted estimator; None for `auto`, whose algorithms are ours.
+        quantiles: of a number, where they are what is predicted.
+        unsupervised: whether the estimator never sees the outcome, which then only judges it.
+        treatment: how it learns beyond its estimator.
+    """
 
     name: str
     features: FeatureSet
     predicts: Ref
     asked: Moment
     knobs: type[Params]
-    build: Callable[..., Any]
+    build: Callable[..., Any] | None
     place: Place = field(compare=False)
     default: float | None = None
+    quantiles: tuple[float, ...] = ()
+    unsupervised: bool = False
+    treatment: Treatment = treatment.NONE
 
     @property
     def question(self) -> type[Contract]:
@@ -109,22 +68,41 @@ class Model:
         return self.predicts.contract
 
 
+class Declared(TypedDict, total=False):
+    """What else may be said of a model, and is read by `model` and `auto` alike.
+
+    Attributes:
+        default: what a server answers when the champion, the one before and the baseline all fail; else an error.
+            A probability for a classifier.
+        quantiles: predict these quantiles of a number, such as (0.1, 0.5, 0.9), instead of its mean.
+        unsupervised: learn what is usual from the features alone; the outcome, where there is one, only judges.
+        weights: what a row counts in fitting: "balanced", or an expression over the request, such as `Sale.amount.col`.
+        calibrate: "sigmoid" (few rows) or "isotonic" (a thousand and more): make the score a probability that holds.
+        decide: the threshold of a decision: `fb.best(metrics.f1)`, or `fb.costs(false_positive=1, false_negative=5)`.
+        mitigate: what is tried where a fairness condition does not hold: `fb.mitigate(gap <= 0.1)`.
+    """
+
+    default: float | None
+    quantiles: tuple[float, ...]
+    unsupervised: bool
+    weights: Literal["balanced"] | pl.Expr | None
+    calibrate: Literal["sigmoid", "isotonic"] | None
+    decide: Decide | None
+    mitigate: Mitigate | None
+
+
 def model(
-    features: FeatureSet, *, predicts: Any, asked: Moment, default: float | None = None
+    features: FeatureSet, *, predicts: Any, asked: Moment, **declared: Unpack[Declared]
 ) -> Callable[[Callable[..., Any]], Model]:
     """Declare a model by decorating the function that builds its estimator.
 
     Args:
         features: what it reads.
-        predicts: an outcome column; Boolean for a classifier, a number for a regressor.
+        predicts: an outcome column: Boolean or an Enum for a classifier, a number for a regressor.
         asked: the moment at which each question is asked, relative to a column of the question.
-        default: what a server answers when the champion, the one before and the baseline all fail; None: an error.
-            A probability for a classifier.
+        declared: see `Declared`.
     """
     where = place.here()
-    # One number has one fingerprint, however it is spelt; what is none is left for `check` to refuse.
-    given: object = default
-    plain = float(given) if type(given) is int else default
 
     def declare(build: Callable[..., Any]) -> Model:
         names = list(inspect.signature(build).parameters)
@@ -138,9 +116,75 @@ def model(
                 next=f"Write def {build.__name__}(knobs: Knobs) -> ..., with class Knobs(fb.Params).",
             )
         vars(build)[DECLARED] = True
-        return Model(build.__name__, features, contract.ref(predicts), asked, knobs, build, where, plain)
+        plain = Model(build.__name__, features, contract.ref(predicts), asked, knobs, build, where)
+        return _with(plain, declared)
 
     return declare
+
+
+def _with(plain: Model, declared: Declared) -> Model:
+    unknown = sorted(set(declared) - set(Declared.__annotations__))
+    if unknown:  # As Python says it of any function; a TypedDict is checked by mypy alone.
+        raise TypeError(f"a model has no {unknown[0]!r}; it may have {', '.join(Declared.__annotations__)}")
+    default: Any = declared.get("default")
+    weights = declared.get("weights")
+    return replace(
+        plain,
+        # One number has one fingerprint, however it is spelt; what is none is left for `check` to refuse.
+        default=float(default) if type(default) is int else default,
+        quantiles=tuple(sorted(declared.get("quantiles", ()))),
+        unsupervised=declared.get("unsupervised", False),
+        treatment=Treatment(
+            Expression(weights) if isinstance(weights, pl.Expr) else weights,
+            declared.get("calibrate"),
+            declared.get("decide"),
+            declared.get("mitigate"),
+        ),
+    )
+
+
+def auto(name: str, features: FeatureSet, *, predicts: Any, asked: Moment, **declared: Unpack[Declared]) -> Model:
+    """Declare a model without a function: which algorithm, and with which knobs, the search finds out (`algorithms`).
+
+    Args:
+        name: of the model.
+        features: as in `model`; and so are the rest.
+    """
+    plain = _with(Model(name, features, contract.ref(predicts), asked, Params, None, place.here()), declared)
+    reads = any(isinstance(f, Text) for f in features.features)
+    return replace(plain, knobs=algorithms.knobs(task(plain), text=reads))
+
+
+def task(model: Model) -> Task:
+    """What kind of thing a model predicts.
+
+    Raises:
+        DeclarationError: `outcome-of-unknown-kind`, `quantiles-out-of-range`.
+    """
+    kind = contract.spec(model.question).column(model.predicts.name).dtype
+    given: tuple[object, ...] = model.quantiles
+    able = all(isinstance(q, float) and 0 < q < 1 for q in given)
+    if model.quantiles and not (kind.is_numeric() and able and len(set(model.quantiles)) == len(model.quantiles)):
+        raise DeclarationError(
+            "quantiles-out-of-range",
+            f"The model {model.name!r} predicts the quantiles {model.quantiles} of {model.predicts}, which is {kind}.",
+            where=model.place,
+            why="A quantile lies between 0 and 1, is named once, and only numbers have any.",
+            next="Write quantiles=(0.1, 0.5, 0.9) for a number, or leave it out.",
+        )
+    if kind == pl.Boolean:
+        return Task(kind="anomaly" if model.unsupervised else "binary")
+    if isinstance(kind, pl.Enum) and len(kind.categories) > 1 and not model.unsupervised:
+        return Task(kind="multiclass", classes=tuple(kind.categories))
+    if kind.is_numeric() and not model.unsupervised:
+        return Task(kind="quantile", quantiles=model.quantiles) if model.quantiles else Task(kind="regression")
+    raise DeclarationError(
+        "outcome-of-unknown-kind",
+        f"The model {model.name!r} predicts {model.predicts}, which is {kind}.",
+        where=model.place,
+        why="A Boolean or an Enum is classified, a number is estimated; what is unsupervised is judged by a Boolean.",
+        next="Declare the outcome as dy.Bool(), as dy.Enum([...]) of two classes or more, or as a number.",
+    )
 
 
 def check(model: Model) -> None:
@@ -168,15 +212,7 @@ def check(model: Model) -> None:
             why="Only an outcome has a time at which it becomes known, which training and monitoring need.",
             next=f"Wrap the column: {model.predicts.name} = fb.outcome(...), beside an outcome_time.",
         )
-    kind = spec.column(model.predicts.name).dtype
-    if kind != pl.Boolean and not kind.is_numeric():
-        raise DeclarationError(
-            "outcome-of-unknown-kind",
-            f"The model {model.name!r} predicts {model.predicts}, which is {kind}.",
-            where=model.place,
-            why="A Boolean outcome is classified, a number is estimated; nothing else is learned yet.",
-            next="Declare the outcome as dy.Bool() or as a number.",
-        )
+    _check_treatment(model)
     _check_moment(model, spec)
     _check_default(model)
     for feature in model.features.features:
@@ -184,6 +220,35 @@ def check(model: Model) -> None:
         _check_personal(feature, model)
         _check_sealed(feature, spec)
     meaning.check(model.features, model.question)
+
+
+def _check_treatment(model: Model) -> None:
+    """Also what a type checker would find: taken for something else, it would be obeyed without a word."""
+    given = model.treatment
+    for name, value, good, example in (
+        (
+            "weights",
+            given.weights,
+            _known(given.weights, "balanced") or isinstance(given.weights, Expression),
+            '"balanced"',
+        ),
+        ("calibrate", given.calibrate, _known(given.calibrate, "sigmoid", "isotonic"), '"sigmoid"'),
+        ("decide", given.decide, isinstance(given.decide, Decide | None), "fb.best(metrics.f1)"),
+        ("mitigate", given.mitigate, isinstance(given.mitigate, Mitigate | None), "fb.mitigate(gap <= 0.1)"),
+    ):
+        if not good:
+            raise DeclarationError(
+                "treatment-unknown",
+                f"The model {model.name!r} declares {name}={value!r:.80}.",
+                where=model.place,
+                why="Nothing is known by that name.",
+                next=f"Write {name}={example}, or leave it out.",
+            )
+    treatment.check(given, task(model), model.question, model.place)
+
+
+def _known(value: object, *names: str) -> bool:
+    return value is None or (isinstance(value, str) and value in names)
 
 
 def _reads(feature: Feature, model: Model) -> frozenset[str]:
@@ -199,24 +264,19 @@ def _reads(feature: Feature, model: Model) -> frozenset[str]:
             return frozenset(feature.by.question)
 
 
-def classifies(model: Model) -> bool:
-    """Whether the model predicts a Boolean."""
-    return bool(contract.spec(model.question).column(model.predicts.name).dtype == pl.Boolean)
-
-
 def _check_default(model: Model) -> None:
     default: object = model.default
     if default is None:
         return
-    binary = classifies(model)
-    number = default if isinstance(default, float) else math.nan
-    if not math.isfinite(number) or (binary and not 0 <= number <= 1):
+    said = task(model)
+    number = default if isinstance(default, float) and said.width == 1 else math.nan
+    if not math.isfinite(number) or (said.truth and not 0 <= number <= 1):
         raise DeclarationError(
             "default-out-of-range",
             f"The model {model.name!r} answers {default!r} by default.",
             where=model.place,
             why="A default is a probability from 0 to 1, as every answer of a classifier."
-            if binary
+            if said.truth
             else "A default is a finite number, as every answer.",
             next="Write default=0.2, or leave it out: then a question that nothing can answer is an error.",
         )

@@ -131,5 +131,7 @@ ul{{margin:0;padding-left:1.1rem;font-size:.92rem}}
 dl{{display:grid;grid-template-columns:max-content 1fr;gap:8px 24px;margin:0;font-size:.92rem}}
 dt{{color:var(--muted)}}dd{{margin:0;overflow-wrap:anywhere}}
 footer{{margin-top:64px;padding-top:16px;border-top:1px solid var(--line);color:var(--muted);font-size:.82rem}}
+section>p{{max-width:70ch}}section>:is(.wide,ul,dl,p)+:is(.wide,ul,dl,p,.grid,figure),section>.grid+*{{margin-top:24px}}
+.plain td{{overflow-wrap:break-word}}.sources td:last-child{{font:.8rem ui-monospace,monospace}}
 @media print{{main{{padding:0}}section{{break-inside:avoid}}}}
 """

@@ -20,8 +20,12 @@ from flyball._kernel import fingerprint
 from flyball._kernel.errors import StateError
 from flyball.data import profile
 from flyball.data.profile import Counts, Edges, Profile
+from flyball.learn import model as models
 from flyball.learn.examples import Examples
+from flyball.learn.measures import PLAIN
 from flyball.learn.model import Model
+from flyball.learn.task import Task
+from flyball.learn.treatment import Costs
 
 ARTIFACT = "reference.json"
 """The name under which every version keeps its reference."""
@@ -33,7 +37,7 @@ DAYS = 400
 """The latest days that are kept: a year and a month, so that a season can be seen to come back."""
 
 
-class Column(msgspec.Struct, frozen=True, kw_only=True):
+class Column(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One feature, or the answers.
 
     Attributes:
@@ -42,6 +46,7 @@ class Column(msgspec.Struct, frozen=True, kw_only=True):
         meaning: the fingerprint of its declaration: versions that agree on it read the same values.
         days: since 1970 (UTC) on which a question was asked, ascending.
         profiles: of each of those days.
+        length: of a text, whose number of characters is what is counted.
     """
 
     name: str
@@ -50,6 +55,7 @@ class Column(msgspec.Struct, frozen=True, kw_only=True):
     edges: Edges
     days: tuple[int, ...]
     profiles: tuple[Profile, ...]
+    length: bool = False
 
     @property
     def whole(self) -> Profile:
@@ -71,11 +77,28 @@ class Column(msgspec.Struct, frozen=True, kw_only=True):
         return found
 
 
-class Reference(msgspec.Struct, frozen=True, kw_only=True):
-    """What a version knows of its past; deterministic JSON by `facts.encode`."""
+class Says(msgspec.Struct, frozen=True, kw_only=True):
+    """What the answers of a version are made of.
+
+    Attributes:
+        costs: of a false positive, of a false negative.
+    """
+
+    task: Task
+    costs: tuple[float, float] = PLAIN.costs
+
+
+class Reference(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a version knows of its past; deterministic JSON by `facts.encode`.
+
+    Attributes:
+        predictions: its answers: of classes the likeliest, of quantiles the middle one.
+        says: None where an answer is one number and mistakes cost the same, which a metric's name tells well enough.
+    """
 
     features: tuple[Column, ...]
     predictions: Column
+    says: Says | None = None
 
     def of(self, features: Sequence[str]) -> tuple[Column, ...]:
         """The columns that these features became."""
@@ -93,7 +116,7 @@ def reference(model: Model, examples: Examples, held_out: np.ndarray, scores: np
         model: whose features they are.
         examples: all that it was made from.
         held_out: (n,) a mask over the examples.
-        scores: (held-out rows,) its answers on them.
+        scores: (held-out rows,) its answers on them, or (held-out rows, width).
     """
     asked = examples.asked
     features = []
@@ -101,12 +124,32 @@ def reference(model: Model, examples: Examples, held_out: np.ndarray, scores: np
         meaning = fingerprint.of(feature)
         for output in feature.outputs(model.question):
             name = (output.name, feature.name, meaning)
-            features.append(_column(name, examples.frame[output.name], asked, output.kind))
-    answers = pl.Series(PREDICTION, scores, dtype=pl.Float64)
+            values = examples.frame[output.name]
+            if output.kind == "text":
+                features.append(_column(name, values.cast(pl.String).str.len_chars(), asked, "number", length=True))
+            else:
+                features.append(_column(name, values, asked, output.kind))
+    said = says(model)
+    answers, kind = _answers(said.task, scores)
     return Reference(
         features=tuple(features),
-        predictions=_column((PREDICTION, PREDICTION, ""), answers, asked.filter(pl.Series(held_out)), "number"),
+        predictions=_column((PREDICTION, PREDICTION, ""), answers, asked.filter(pl.Series(held_out)), kind),
+        says=said if said.task.width > 1 or said.costs != PLAIN.costs else None,
     )
+
+
+def says(model: Model) -> Says:
+    """What the answers of a model are made of, as it is declared."""
+    decide = model.treatment.decide
+    costs = (decide.false_positive, decide.false_negative) if isinstance(decide, Costs) else PLAIN.costs
+    return Says(task=models.task(model), costs=costs)
+
+
+def _answers(task: Task, scores: np.ndarray) -> tuple[pl.Series, profile.Kind]:
+    if task.classes:
+        likeliest = np.array(task.classes, dtype=object)[scores.argmax(axis=1)]
+        return pl.Series(PREDICTION, likeliest.tolist(), dtype=pl.String), "category"
+    return pl.Series(PREDICTION, task.headline(scores), dtype=pl.Float64), "number"
 
 
 def from_bytes(data: bytes) -> Reference:
@@ -124,7 +167,9 @@ def from_bytes(data: bytes) -> Reference:
     return found
 
 
-def _column(name: tuple[str, str, str], values: pl.Series, asked: pl.Series, kind: profile.Kind) -> Column:
+def _column(
+    name: tuple[str, str, str], values: pl.Series, asked: pl.Series, kind: profile.Kind, *, length: bool = False
+) -> Column:
     day = asked.dt.epoch("d").cast(pl.Int64).to_numpy()
     kept = day > day.max() - DAYS if len(day) else np.zeros(0, dtype=np.bool_)
     values, day = values.filter(pl.Series(kept)), day[kept]
@@ -137,6 +182,7 @@ def _column(name: tuple[str, str, str], values: pl.Series, asked: pl.Series, kin
         edges=by,
         days=tuple(days.tolist()),
         profiles=tuple(profile.profiles(values, groups.astype(np.int64), len(days), by)),
+        length=length,
     )
 
 

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from flyball._kernel.conditions import Measurement, Metric
 from flyball.learn import metrics
+from flyball.learn.measures import PLAIN, Terms
 from flyball.learn.metrics import Array, Blocks, Outcome, Panel
 
 PERMUTATIONS = 10
@@ -42,18 +43,21 @@ class Rows:
         matrix: (n, columns) encoded, as its predictor reads them.
         outcome: (n,) Boolean for a classifier, numbers for a regressor; settled.
         blocks: (n,) int, rows with the same number share a cause and are redrawn together; None redraws each on its own.
+        terms: what the metric needs besides, such as which quantiles an answer is of.
     """
 
     matrix: Matrix
     outcome: Outcome
     blocks: Blocks | None = None
+    terms: Terms = PLAIN
 
     def sample(self, n: int, seed: int) -> Rows:
         """At most `n` of them, drawn without replacement and left in their order."""
         if len(self.outcome) <= n:
             return self
         kept = np.sort(np.random.default_rng(seed).choice(len(self.outcome), n, replace=False))
-        return Rows(self.matrix[kept], self.outcome[kept], None if self.blocks is None else self.blocks[kept])
+        blocks = None if self.blocks is None else self.blocks[kept]
+        return Rows(self.matrix[kept], self.outcome[kept], blocks, self.terms)
 
 
 def worth(
@@ -83,7 +87,7 @@ def worth(
         return dict.fromkeys(features)
     plain = answer(rows.matrix)
     metrics.check(rows.outcome, plain)
-    panels = [Panel([metric.name], rows.outcome, plain)]
+    panels = [Panel([metric.name], rows.outcome, plain, terms=rows.terms)]
     places: dict[str, list[int]] = {name: [] for name in features}
     for name, columns in features.items():
         for shuffled in _shuffled(rows.matrix, columns, permutations, seed):
@@ -92,7 +96,7 @@ def worth(
                 places[name].append(0)  # it never looks at the feature: no panel is needed to see that nothing drops
             else:
                 places[name].append(len(panels))
-                panels.append(Panel([metric.name], rows.outcome, scores))
+                panels.append(Panel([metric.name], rows.outcome, scores, terms=rows.terms))
     draws = metrics.Draws(len(rows.outcome), REPLICATES, seed, rows.blocks)
     estimates = np.array([panel.estimates[0] for panel in panels])
     drawn = np.stack([values[0] for values in metrics.replicate(panels, draws)])

@@ -100,7 +100,7 @@ class Child:
         ]
         said = self._folder / "work.json"
         with said.open("wb") as file:
-            child = process.start(["apply", *self._arguments, *wanted, "--json"], self._memory_mb, file)
+            child = process.start(["apply", *self._arguments, *wanted, "--no-report", "--json"], self._memory_mb, file)
         self._running, self._at_limit = Running(child, until, said), None
 
     def ended(self) -> Ended | None:

@@ -46,11 +46,12 @@ from flyball.adapters.memory.outcomes import MemoryOutcomes
 from flyball.adapters.memory.routes import MemoryRoutes
 from flyball.adapters.memory.tables import MemoryTables
 from flyball.app import App
-from flyball.cycle import account, arrivals, contracts, erasures, expectations, retrain, steps, suspected
+from flyball.cycle import account, arrivals, contracts, erasures, expectations, retrain, steps, suspected, touched
 from flyball.cycle.session import Session
 from flyball.data.kinds import Delta, Pushed, Sql, Yields
 from flyball.data.source import Files, Objects, Readers
-from flyball.release import rollout, version
+from flyball.learn import trials
+from flyball.release import approval, rollout, version
 from flyball.serve.auth import Keys
 from flyball.serve.ingest import Inbox
 from flyball.watch import observed
@@ -58,6 +59,7 @@ from flyball.watch.alert import Alerts
 
 PROJECTIONS = (
     account.ACCOUNTS,
+    approval.APPROVALS,
     contracts.CONTRACTED,
     erasures.ERASURES,
     expectations.BELIEVED,
@@ -73,6 +75,8 @@ PROJECTIONS = (
     steps.LAST,
     steps.PINS,
     suspected.SUSPECTED,
+    touched.TOUCHED,
+    trials.TRIALS,
     rollout.ROLLOUTS,
     version.VERSIONS,
 )

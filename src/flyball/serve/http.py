@@ -13,7 +13,6 @@ import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -22,7 +21,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from flyball._kernel.clock import Clock
 from flyball._kernel.errors import AdapterError, Bug, DataError, FlyballError, RetryableError, StateError
-from flyball.serve import guard, ingest, openapi, outcomes, tally
+from flyball.serve import guard, ingest, openapi, outcomes, reply, tally
 from flyball.serve.aside import Aside
 from flyball.serve.auth import Keys
 from flyball.serve.guard import Limits, Receive, Refused
@@ -30,7 +29,6 @@ from flyball.serve.ingest import Inbox
 from flyball.serve.journal import Answer, Entry, Recorder
 from flyball.serve.outcomes import Outcomes
 from flyball.serve.posts import Post
-from flyball.serve.protocol import Prediction
 from flyball.serve.router import Routed, Router, Tripped, Way
 from flyball.serve.shadows import Shadows
 
@@ -247,7 +245,8 @@ class Server:
         self._count(answers, self._clock.monotonic() - started)
         if shadows:
             self._shadows.add(shadows)
-        found = [_prediction(each, asked) for each in answers]
+        task = way.routed.champion.task
+        found = [reply.prediction(each, asked, task) for each in answers]
         return _json.encode(found if many else found[0])
 
     def _count(self, answers: list[Answer], seconds: float) -> None:
@@ -351,18 +350,6 @@ def _posts(server: Server) -> dict[str, Post]:
             take = partial(ingest.receive, inbox, name, server.tally)
             found[f"{INGEST}/{name}"] = Post(keys, "ingest", take, ingest.KINDS)
     return found
-
-
-def _prediction(answer: Answer, asked: datetime) -> Prediction:
-    return Prediction(
-        id=answer.id,
-        model=answer.model,
-        version=answer.version,
-        role=answer.role,
-        output=answer.output,
-        asked=asked,
-        within_tolerance=answer.within_tolerance,
-    )
 
 
 def _no_such_page() -> Refused:

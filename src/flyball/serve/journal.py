@@ -13,7 +13,6 @@ The journal cannot tell a personal value from another: such columns must be keye
 from __future__ import annotations
 
 import math
-import struct
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -22,10 +21,10 @@ from typing import Any, Final, Literal, NamedTuple, Protocol
 import msgspec
 
 from flyball._kernel import facts
-from flyball._kernel.errors import DataError, DeclarationError
+from flyball._kernel.errors import DeclarationError
 
-FORMAT: Final = 1
-"""The layout of a segment; grows with every change to it."""
+FORMAT: Final = 2
+"""The layout of a segment; grows with every change to it. Since 2 a body may hold numbers and a decision; 1 is read as well."""
 
 Durability = Literal["acknowledged", "interval"]
 
@@ -59,7 +58,12 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
         key: the key of the question, deterministic JSON.
         inputs: the request by column: JSON scalars and aware times; personal columns as keyed hashes.
         features: the value of each feature by name, as it was looked up.
-        output: what was answered; NaN where the attempt failed.
+        output: what was answered: of several numbers the one that stands for them (`learn.task.Task.headline`); NaN where
+            the attempt failed.
+        outputs: of an answer of several numbers all of them: one a class in the order of the outcome's Enum, or one a
+            quantile; () where there is one.
+        decision: what follows from it: true or false where the version has a threshold, the likeliest of its classes; None
+            where nothing is decided.
         latency_us: microseconds that the attempt took: the question's share of decoding its request, and its own
             computation. What it waited for (others of its list, the queue of shadows, the disk) is not in it, so that
             versions that were asked the same can be compared.
@@ -81,6 +85,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     latency_us: int
     via: str
     failed: str = ""
+    outputs: tuple[float, ...] = ()
+    decision: bool | str | None = None
 
 
 class Entry(Answer, frozen=True, kw_only=True):
@@ -311,43 +317,6 @@ def packed(prediction: str) -> bytes | None:
     except ValueError:
         return None
     return value if len(value) == 16 else None
-
-
-_body = msgspec.msgpack.Encoder()
-_of_body = msgspec.msgpack.Decoder(tuple[dict[str, Any], dict[str, Any]])
-_whole = struct.Struct("qqq")
-
-
-def pack(answer: Answer) -> bytes:
-    """Inputs and features as MessagePack, which keeps NaN, infinities and times as they are.
-
-    The rest of `answer` is checked here too, on the caller's thread: what no adapter can store must never
-    reach the writer, where it would take the answers of its group down with it.
-
-    Raises:
-        DataError: `unrecordable-answer`.
-    """
-    try:
-        if packed(answer.id) is None:
-            raise ValueError("its id is not a UUID")
-        if not type(answer.asked) is type(answer.epoch) is type(answer.latency_us) is int:
-            raise TypeError("asked, epoch and latency are ints")
-        _whole.pack(answer.asked, answer.epoch, answer.latency_us)
-        float(answer.output)
-        (answer.model + answer.version + answer.role + answer.key + answer.via + answer.failed).encode()
-        return _body.encode((answer.inputs, answer.features))
-    except (TypeError, ValueError, OverflowError, struct.error) as error:
-        raise DataError(
-            "unrecordable-answer",
-            f"The answer {answer.id} cannot be recorded",
-            why=str(error),
-            next="hand over plain scalars: str, int, float, bool, None, or aware times",
-        ) from error
-
-
-def unpack(body: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Inputs and features."""
-    return _of_body.decode(body)
 
 
 def reserve(last: int, bound: int, block: int) -> int:

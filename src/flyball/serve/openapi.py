@@ -7,8 +7,9 @@ from typing import Any
 
 import msgspec
 
+from flyball.serve import reply
 from flyball.serve.journal import Entry
-from flyball.serve.protocol import Prediction
+from flyball.serve.reply import Prediction
 from flyball.serve.router import Routed
 
 Schema = dict[str, Any]
@@ -23,6 +24,7 @@ def document(app: str, routed: Mapping[str, Routed], pushed: Collection[str] = (
         pushed: the names under which rows are pushed.
     """
     _, schemas = msgspec.json.schema_components([Prediction, Entry], ref_template="#/components/schemas/{name}")
+    every = schemas.pop("Prediction")
     schemas["Error"] = _ERROR
     schemas["Entry"]["properties"]["output"] = {"type": ["number", "null"]}  # null: the attempt failed
     paths: dict[str, Any] = {}
@@ -32,7 +34,10 @@ def document(app: str, routed: Mapping[str, Routed], pushed: Collection[str] = (
         title = str(plan.schema["title"])
         name = title if schemas.setdefault(title, dict(plan.schema)) == plan.schema else f"{title}_{model}"
         schemas[name] = dict(plan.schema)
-        paths[f"/predict/{model}"] = {"post": _predict(model, plan.version, _ref(name))}
+        told = reply.schema(plan, every)
+        answer = "Prediction" if schemas.setdefault("Prediction", told) == told else f"Prediction_{model}"
+        schemas[answer] = told
+        paths[f"/predict/{model}"] = {"post": _predict(model, plan.version, _ref(name), _ref(answer))}
     if len(routed) == 1:
         (model,) = routed
         paths["/predict"] = {"post": paths[f"/predict/{model}"]["post"] | {"operationId": "predict"}}
@@ -97,8 +102,7 @@ _REFUSALS = {
 }
 
 
-def _predict(model: str, version: str, request: Schema) -> Schema:
-    answer = _ref("Prediction")
+def _predict(model: str, version: str, request: Schema, answer: Schema) -> Schema:
     return {
         "summary": f"Ask {model}; {version} answers now.",
         "operationId": f"predict_{model}",
@@ -112,7 +116,8 @@ def _predict(model: str, version: str, request: Schema) -> Schema:
 
 def _outcomes() -> Schema:
     key = {"type": "object", "description": "The key of the question, by column."}
-    value = {"type": ["boolean", "number", "null"], "description": "What came of it; null is void."}
+    told = "What came of it: true or false, a number, or the name of a class; null is void."
+    value = {"type": ["boolean", "number", "string", "null"], "description": told}
     one: Schema = {
         "type": "object",
         "properties": {

@@ -1,14 +1,14 @@
 """Outcomes that come over the wire: what became of a question, told by whoever found out.
 
 An outcome names its **target**: a prediction by id, or a question by model and key. Its value is a number (a truth value is 1
-or 0), or null: **void**, the question never got an answer from life. It is **settled** when it came to be known, which is when
-it is received unless the sender says otherwise. The same value for the same target again is a **repeat** and is not stored;
-another value, or another time at which it settled, is a **correction**, and the last one received counts. Nothing is
-overwritten.
+or 0), the name of a class, or null: **void**, the question never got an answer from life. It is **settled** when it came to
+be known, which is when it is received unless the sender says otherwise. The same value for the same target again is a
+**repeat** and is not stored; another value, or another time at which it settled, is a **correction**, and the last one
+received counts. Nothing is overwritten.
 
 A prediction that nobody knows is taken too: the journal may be behind, and outcomes are joined to it later. Refused are a time
-without a zone, a time to come, a key that the model does not have, a number where the truth is yes or no, and a sender
-without the scope `label` (`serve.auth`).
+without a zone, a time to come, a key that the model does not have, a number where the truth is yes or no, a class that the
+outcome does not have, and a sender without the scope `label` (`serve.auth`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from uuid import UUID
 import msgspec
 
 from flyball._kernel.clock import Clock
-from flyball._kernel.errors import DataError, StateError
+from flyball._kernel.errors import DataError, StateError, bounded
+from flyball.learn.task import Task
 from flyball.serve import guard, journal
 from flyball.serve import plan as plans
 from flyball.serve.guard import Refused
@@ -50,7 +51,7 @@ class New(msgspec.Struct, frozen=True, kw_only=True):
         model: the model; "" where a prediction is named, whose id says whose it is.
         prediction: the id of the prediction, or "".
         key: the key of the question in the journal's form (deterministic JSON, personal columns hashed), or "".
-        value: what came of it; None is void.
+        value: what came of it; of classes see `of_class`; None is void.
         settled: when it came to be known; None: when it was received.
     """
 
@@ -59,7 +60,7 @@ class New(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     prediction: str
     key: str
-    value: float | None
+    value: float | str | None
     settled: datetime | None
 
     @property
@@ -123,7 +124,19 @@ class Outcomes(Protocol):
         """
 
 
-def taken(last: tuple[float | None, datetime] | None, new: New) -> Taken:
+def of_class(name: str) -> str:
+    """The value of an outcome that is a class: its name as JSON, whose quotes keep a class "1" from being taken for a number
+    by a store whose column holds numbers as well.
+    """
+    return msgspec.json.encode(name).decode()
+
+
+def class_of(value: float | str | None) -> str | None:
+    """The class that a value names; None where it is a number, or void."""
+    return msgspec.json.decode(value, type=str) if isinstance(value, str) else None
+
+
+def taken(last: tuple[float | str | None, datetime] | None, new: New) -> Taken:
     """How `new` is taken where the target's last outcome is `last` (value, settled); None where it has none yet."""
     if last is None:
         return "accepted"
@@ -131,7 +144,7 @@ def taken(last: tuple[float | None, datetime] | None, new: New) -> Taken:
 
 
 class _Item(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    outcome: bool | float | None
+    outcome: bool | float | str | None
     prediction: str = ""
     model: str = ""
     key: msgspec.Raw = msgspec.Raw(b"null")
@@ -274,17 +287,32 @@ def _prediction(given: str) -> str:
     return str(UUID(bytes=packed))
 
 
-def _value(given: bool | float | None, about: Sequence[Routed]) -> float | None:
+def _value(given: bool | float | str | None, about: Sequence[Routed]) -> float | str | None:
     """The value, if it can be what came of a question of one of these models."""
-    if given not in (None, 0, 1) and about and all(each.champion.truth for each in about):
-        raise DataError(
-            "outcome-value",
-            f"The outcome is {given:g}, and what is predicted is true or false.",
-            why="A metric would count it as a truth value that there is not.",
-            next="Send true or false (or 1 or 0), or null if there will be none.",
-        )
-    # Minus zero is zero: two spellings of one value are a repeat.
-    return None if given is None else float(given) + 0.0
+    tasks = [each.champion.task for each in about]
+    if given is None or not tasks or any(_fits(given, task) for task in tasks):
+        # Minus zero is zero: two spellings of one value are a repeat.
+        return of_class(given) if isinstance(given, str) else None if given is None else float(given) + 0.0
+    classes = {name for task in tasks for name in task.classes}
+    said = bounded(given, SAYS // 2) if isinstance(given, str) else f"{given:g}"
+    if all(task.classes for task in tasks):
+        what, send = f"one of {bounded(', '.join(sorted(classes)), SAYS // 2)}", "one of them"
+    elif all(task.truth for task in tasks):
+        what, send = "true or false", "true or false (or 1 or 0)"
+    else:
+        what, send = "no such thing", "a number, a truth value or a class, as the model has it"
+    raise DataError(
+        "outcome-value",
+        f"The outcome is {said}, and what is predicted is {what}.",
+        why="A metric would count it as a value that there is not.",
+        next=f"Send {send}, or null if there will be none.",
+    )
+
+
+def _fits(given: bool | float | str, task: Task) -> bool:
+    if task.classes or isinstance(given, str):
+        return given in task.classes
+    return not task.truth or given in (0, 1)
 
 
 def _settled(given: datetime | None, now: datetime) -> datetime | None:

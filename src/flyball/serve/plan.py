@@ -1,6 +1,6 @@
 """The serving plan of one version: everything that answering needs, compiled before the first question comes.
 
-    request -> features (given, computed, looked up as of asked) -> encoded row -> predictor -> answer
+    request -> features (given, computed, looked up as of asked) -> encoded row -> predictor -> answer -> decision
 
 A plan knows no app and reads no registry. It is a value that a server swaps as a whole, so that an answer comes from
 exactly one version. A **question** is what the plans of one model are asked alike; an **attempt** is what one of them made of
@@ -24,7 +24,10 @@ import numpy as np
 from flyball._kernel import ids
 from flyball._kernel.clock import Clock, micros
 from flyball._kernel.errors import Bug, DataError, FlyballError, StateError
+from flyball.learn import task as tasks
 from flyball.learn.export.predictor import Predictor
+from flyball.learn.finish import NOTHING, Finish
+from flyball.learn.task import REGRESSION, Task
 from flyball.serve.journal import Answer
 
 Row = Mapping[str, Any]
@@ -49,7 +52,8 @@ class Plan:
         tolerance: give or take this; outside, an answer is given and flagged.
         personal: request columns that are recorded as keyed hashes.
         hash: value -> keyed hash.
-        truth: whether what is predicted is true or false, and not a number.
+        task: what an answer is made of.
+        finish: the threshold that decides by it; what comes before that is the predictor's own.
         seal: the request as a row of its table is stored, where that is otherwise; None where it is not.
     """
 
@@ -69,7 +73,8 @@ class Plan:
     tolerance: timedelta
     personal: frozenset[str]
     hash: Callable[[str], str]
-    truth: bool = False
+    task: Task = REGRESSION
+    finish: Finish = NOTHING
     seal: Callable[[dict[str, Any]], dict[str, Any]] | None = None
 
 
@@ -93,6 +98,10 @@ class Question(msgspec.Struct, frozen=True, gc=False):
     key: str
     entity: str
     within: bool
+
+
+Told = tuple[float, tuple[float, ...], bool | str | None]
+"""`output`, `outputs` and `decision` of an answer; see `journal.Answer`."""
 
 
 class Attempt(NamedTuple):
@@ -123,9 +132,9 @@ def attempt(plan: Plan, asking: Question, epoch: int, role: str, clock: Clock) -
     began = clock.monotonic()
     error: FlyballError | None = None
     try:
-        features, output = _computed(plan, asking)
+        features, (output, outputs, decision) = _computed(plan, asking)
     except FlyballError as problem:
-        error, features, output = problem, {}, math.nan
+        error, features, output, outputs, decision = problem, {}, math.nan, (), None
         if not isinstance(problem, DataError):
             _told(plan.version, str(problem))
     seconds = clock.monotonic() - began
@@ -144,6 +153,8 @@ def attempt(plan: Plan, asking: Question, epoch: int, role: str, clock: Clock) -
         latency_us=int((asking.spent + seconds) * 1e6),
         via=plan.predictor.name,
         failed="" if error is None else error.code,
+        outputs=outputs,
+        decision=decision,
     )
     return Attempt(answer, seconds, error)
 
@@ -154,11 +165,14 @@ def _told(version: str, problem: str) -> None:
     _log.error("%s failed on a question: %s", version, problem)
 
 
-def _computed(plan: Plan, asking: Question) -> tuple[dict[str, Any], float]:
+def _computed(plan: Plan, asking: Question) -> tuple[dict[str, Any], Told]:
     try:
         values = plan.lookup(asking.row, asking.asked)
-        output = plan.predictor.row(plan.encode(values))
+        answer = plan.predictor.row(plan.encode(values))
         features = dict(zip(plan.outputs, values, strict=True))
+        finite = all(map(math.isfinite, answer)) if isinstance(answer, tuple) else math.isfinite(answer)
+        if finite:
+            return features, told(plan, answer, asking.row)
     except FlyballError:
         raise
     except Exception as error:
@@ -167,14 +181,45 @@ def _computed(plan: Plan, asking: Question) -> tuple[dict[str, Any], float]:
         _log.error("%s failed on a question: %s\n%s", plan.version, text, "".join(format_tb(error.__traceback__)))
         said = f"The server failed on this request: {type(error).__name__}."
         raise Bug("server-failed", said, next="Report it.") from error
-    if not math.isfinite(output):
-        raise StateError(
-            "answer-not-finite",
-            f"{plan.version} answered {output} to a question.",
-            why="No caller can decide by what is no number, and no metric can count it.",
-            next="Look at the question with `flyball why`; a version that does this should be rolled back.",
-        )
-    return features, output
+    raise StateError(
+        "answer-not-finite",
+        f"{plan.version} answered {answer} to a question.",
+        why="No caller can decide by what is no number, and no metric can count it.",
+        next="Look at the question with `flyball why`; a version that does this should be rolled back.",
+    )
+
+
+def told(plan: Plan, answer: tasks.Answer, row: Row) -> Told:
+    """What is told of an answer: the one number that stands for it, all of them where they are several, the decision.
+
+    Of classes the likeliest is decided; of quantiles nothing.
+
+    Args:
+        row: the question, whose group may have a threshold of its own.
+
+    Raises:
+        StateError: `answer-of-another-task`.
+    """
+    if not isinstance(answer, tuple):
+        if plan.task.classes or plan.task.quantiles:
+            raise _other_task(plan, 1)
+        finish = plan.finish
+        return answer, (), None if finish.threshold is None else finish.decides(answer, row)
+    if len(answer) != plan.task.width:
+        raise _other_task(plan, len(answer))
+    if not plan.task.classes:
+        return answer[plan.task.middle], answer, None
+    likeliest = max(answer)
+    return likeliest, answer, plan.task.classes[answer.index(likeliest)]
+
+
+def _other_task(plan: Plan, numbers: int) -> StateError:
+    return StateError(
+        "answer-of-another-task",
+        f"{plan.version} answers {numbers} numbers, and {plan.model!r} is declared to have {plan.task.width}.",
+        why="The classes or the quantiles were declared otherwise when it was trained.",
+        next="flyball apply trains a version on what is declared now; until then use the app file of that time.",
+    )
 
 
 def within_tolerance(plan: Plan, row: Row, asked: datetime) -> bool:

@@ -1,4 +1,4 @@
-"""What is asked and what is answered. The request is compiled from the contract, and judged as ingest judges a row.
+"""What is asked: the request is compiled from the contract, and judged as ingest judges a row.
 
 A request is the contract minus its outcomes. The key and what features read must be there; other columns may be. An outcome
 in a request, or a column that the contract does not have, is refused by name: it would be ignored otherwise, and a
@@ -44,28 +44,6 @@ _JSON_LIMITS = {
     "max": "maximum",
     "max_exclusive": "exclusiveMaximum",
 }
-
-
-class Prediction(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What a caller gets for one question.
-
-    Attributes:
-        id: names this prediction for good: `flyball why ID`, and the outcome that comes later.
-        version: the version that answered; "default" where none could, and the declared default was answered.
-        role: as what it answered: "champion", "canary" (on its way to be champion), or the fallback that was left when the
-            champion failed: "previous", "baseline", "default".
-        output: probability, or predicted number.
-        asked: the server's time of asking.
-        within_tolerance: whether it was asked near its declared moment; otherwise the answer stands, but is not audited.
-    """
-
-    id: str
-    model: str
-    version: str
-    role: str
-    output: float
-    asked: datetime
-    within_tolerance: bool
 
 
 def request_type(question: type[Contract], reads: frozenset[str]) -> type[msgspec.Struct]:

@@ -240,7 +240,8 @@ def _stage(routed: Routed) -> tuple[str, float] | None:
     return None if routed.candidate is None else (routed.candidate.version, routed.share)
 
 
-def _default(routed: Routed, output: float, asking: Question) -> Answer:
+def _default(routed: Routed, default: float, asking: Question) -> Answer:
+    output, outputs, decision = plans.told(routed.champion, default, asking.row)
     return Answer(
         id=ids.uuid7(asking.asked),
         asked=micros(asking.asked),
@@ -255,4 +256,6 @@ def _default(routed: Routed, output: float, asking: Question) -> Answer:
         output=output,
         latency_us=int(asking.spent * 1e6),
         via=DEFAULT,
+        outputs=outputs,
+        decision=decision,
     )

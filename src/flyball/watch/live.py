@@ -13,6 +13,7 @@ moment, at most `most` attempts and as many outcomes; what was pushed out is cou
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
 
 import msgspec
@@ -23,6 +24,7 @@ from flyball._kernel.clock import MICROSECOND, from_micros, micros
 from flyball.data import profile
 from flyball.data.profile import Counts, Profile
 from flyball.learn.reference import PREDICTION, Column, Reference
+from flyball.serve import outcomes
 from flyball.serve.journal import Entry
 from flyball.serve.outcomes import Posted
 
@@ -47,6 +49,8 @@ _ATTEMPT = pl.Schema(
         "failed": pl.String(),
         "output": pl.Float64(),
         "latency": pl.Int64(),
+        "outputs": pl.List(pl.Float64()),
+        "decision": pl.String(),
     }
 )
 _OUTCOME = pl.Schema(
@@ -56,6 +60,7 @@ _OUTCOME = pl.Schema(
         "prediction": pl.String(),
         "key": pl.String(),
         "value": pl.Float64(),
+        "label": pl.String(),
     }
 )
 
@@ -88,6 +93,7 @@ class Live:
         self.keeps, self.model, self.most = keeps, model, most
         self.references: dict[str, Reference] = {}
         self.dropped = 0
+        self._lengths: set[tuple[str, str]] = set()
         self._attempts = [_ATTEMPT.to_frame()]
         self._outcomes = [_OUTCOME.to_frame()]
         self._newest = 0
@@ -95,6 +101,7 @@ class Live:
     def refer(self, version: str, reference: Reference) -> None:
         """Make a version's reference known: by it, and by it alone, the version's questions are profiled."""
         self.references[version] = reference
+        self._lengths |= {(version, c.name) for c in reference.features if c.length}
 
     def answered(self, entries: Iterable[Entry], now: datetime | None = None) -> None:
         """Fold attempts; each entry of the journal once.
@@ -115,9 +122,11 @@ class Live:
             "failed": [e.failed for e in new],
             "output": [e.output for e in new],
             "latency": [e.latency_us for e in new],
+            "outputs": [e.outputs or None for e in new],
+            "decision": [_decision(e.decision) for e in new],
         }
         frame = pl.DataFrame(columns, schema=_ATTEMPT)
-        self._attempts.append(frame.hstack(_features(new)))
+        self._attempts.append(frame.hstack(_features(new, self._lengths)))
         if len(self._attempts) > PARTS:
             self._all()
 
@@ -132,7 +141,8 @@ class Live:
             "settled": [micros(p.settled) for p in new],
             "prediction": [p.prediction for p in new],
             "key": [p.key for p in new],
-            "value": [p.value for p in new],
+            "value": [None if isinstance(p.value, str) else p.value for p in new],
+            "label": [outcomes.class_of(p.value) for p in new],
         }
         self._outcomes.append(pl.DataFrame(columns, schema=_OUTCOME))
         if len(self._outcomes) > PARTS:
@@ -142,8 +152,9 @@ class Live:
         """Attempts asked in [start, end), by (asked, key, version), with their outcome as known before `now`.
 
         Returns:
-            `asked` (microseconds), `key`, `version`, `role`, `failed`, `output`, `latency` (microseconds), `outcome` (null
-            while it is not known, and where it is void), `void`.
+            `asked` (microseconds), `key`, `version`, `role`, `failed`, `output`, `latency` (microseconds), `outputs` (null
+            where an answer is one number), `decision` (the class, "true" or "false"; null for none), `outcome` and, where it
+            is a class, `label` (both null while it is not known, and where it is void), `void`.
         """
         window = self._all().select(_ATTEMPT.names()).filter(_within(start, end))
         rows = (window if version is None else window.filter(version=version)).sort("asked", "key", "version")
@@ -151,12 +162,12 @@ class Live:
         known = self._told().filter(pl.col("settled") < micros(now))
         by_key = rows.join(known.filter(pl.col("key") != ""), on="key").filter(pl.col("asked") < pl.col("settled"))
         named = window.join(known.drop("key"), left_on="id", right_on="prediction")
-        by_id = rows.join(named.select("asked", "key", "seq", "value"), on=("asked", "key"))
-        reached = pl.concat([each.select("row", "seq", "value") for each in (by_key, by_id)])
+        by_id = rows.join(named.select("asked", "key", "seq", "value", "label"), on=("asked", "key"))
+        reached = pl.concat([each.select("row", "seq", "value", "label") for each in (by_key, by_id)])
         # Not by when they were received: several processes store, and a clock may be set back.
-        last = reached.sort("seq").unique("row", keep="last").select("row", outcome="value", known=True)
+        last = reached.sort("seq").unique("row", keep="last").select("row", "label", outcome="value", known=True)
         joined = rows.join(last, on="row", how="left", maintain_order="left")
-        void = pl.col("known").fill_null(value=False) & pl.col("outcome").is_null()
+        void = pl.col("known").fill_null(value=False) & pl.col("outcome").is_null() & pl.col("label").is_null()
         return joined.with_columns(void=void).drop("row", "known", "id")
 
     def hourly(self, version: str, column: Column, start: datetime, end: datetime) -> tuple[Counts, Counts]:
@@ -212,12 +223,15 @@ class Live:
         own = (pl.col("version") == version) & pl.col("role").is_in(OWN)
         if column.name == PREDICTION:
             rows = rows.filter(own)
-            return rows, rows["output"]
+            return rows, rows["decision" if column.edges.kind == "category" else "output"]
         left = (pl.col("role") != "shadow") & pl.col("version").is_in(self._alike(version, column))
         rows = rows.filter(own | left).unique(("asked", "key"))
         name = _stored(column.name, text=column.edges.kind == "category")
-        missing = pl.Series(name, [None] * rows.height, dtype=pl.String)
-        return rows, rows[name] if name in rows.columns else missing
+        found = rows[name] if name in rows.columns else pl.Series(name, [None] * rows.height, dtype=pl.String)
+        whole = _stored(column.name, text=True)
+        if column.length and whole in rows.columns:  # of attempts that were folded before the reference was known
+            found = rows[whole].str.len_chars().cast(pl.Float64).fill_null(found.cast(pl.Float64))
+        return rows, found
 
     def _alike(self, version: str, column: Column) -> list[str]:
         """The versions for which the column means the same."""
@@ -255,17 +269,28 @@ def _within(start: datetime, end: datetime) -> pl.Expr:
     return pl.col("asked").is_between(micros(start), micros(end), closed="left")
 
 
+def _decision(said: bool | str | None) -> str | None:
+    return ("true" if said else "false") if isinstance(said, bool) else said
+
+
 def _stored(name: str, *, text: bool) -> str:
     """The column of a feature: a text and a number of one name are two, since a feature may change its type."""
     return f"{'text' if text else 'number'} {name}"
 
 
-def _features(entries: Sequence[Entry]) -> pl.DataFrame:
-    """The features of entries as columns; what an entry does not have is null. Truth values are 0 and 1."""
+def _features(entries: Sequence[Entry], lengths: AbstractSet[tuple[str, str]]) -> pl.DataFrame:
+    """The features of entries as columns; what an entry does not have is null. Truth values are 0 and 1.
+
+    Args:
+        lengths: the (version, feature) of which only the number of characters is watched, and so kept.
+    """
     names = dict.fromkeys(name for e in entries for name in e.features)
     columns = []
     for name in names:
         values = [e.features.get(name) for e in entries]
+        if lengths:
+            pairs = zip(entries, values, strict=True)
+            values = [len(v) if isinstance(v, str) and (e.version, name) in lengths else v for e, v in pairs]
         texts = [v if isinstance(v, str) else None for v in values]
         numbers = [float(v) if v is not None and not isinstance(v, str) else None for v in values]
         if any(v is not None for v in texts):

@@ -27,9 +27,11 @@ from flyball._kernel.place import Place
 from flyball.data.interval import Z, wilson
 from flyball.learn import gates, metrics
 from flyball.learn import model as models
-from flyball.learn.metrics import Array
 from flyball.learn.model import Model
+from flyball.learn.reference import Says
+from flyball.learn.task import BINARY, REGRESSION
 from flyball.release.policy import Release
+from flyball.watch import settled
 from flyball.watch.live import HOUR, OWN, Live
 from flyball.watch.monitor import DRIFTS, Monitor
 
@@ -78,11 +80,17 @@ def measure(
         return _errors(rows)
     if name == conditions.p99_latency.name:
         return _latency(rows, condition)
+    says = _says(live, version, name)
+    if says is None:
+        return None, f"{version} has no reference, which tells what its answers are made of"
     if condition.whom is None:
-        return _quality(name, rows, None)
+        return _quality(name, says, rows, None)
     if champion is None:
         return None, gates.FIRST
-    return _quality(name, rows, live.frame(champion, begin, now, now).filter(pl.col("role").is_in(OWN)))
+    other = _says(live, champion, name)
+    if other is None or other.task != says.task:
+        return None, f"the answers of {champion} are made of something else"
+    return _quality(name, says, rows, live.frame(champion, begin, now, now).filter(pl.col("role").is_in(OWN)))
 
 
 def coverage(live: Live, version: str, start: datetime, now: datetime) -> Verdict:
@@ -209,23 +217,28 @@ def ranks(n: int) -> tuple[int, int | None]:
     return n - beyond, None if high is None else n - above
 
 
-def _quality(name: str, rows: pl.DataFrame, theirs: pl.DataFrame | None) -> Found:
+def _says(live: Live, version: str, name: str) -> Says | None:
+    """What a version's answers are made of; where they are one number, the metric's name tells it."""
+    reference = live.references.get(version)
+    if reference is not None and reference.says is not None:
+        return reference.says
+    alone = next((t for t in (BINARY, REGRESSION) if name in {m.name for m in metrics.measurable(t.kind)}), None)
+    return Says(task=alone) if alone is not None else None
+
+
+def _quality(name: str, says: Says, rows: pl.DataFrame, theirs: pl.DataFrame | None) -> Found:
     """A metric on settled questions; with `theirs`, the difference on those that both answered."""
-    settled = rows.filter(pl.col("failed") == "", pl.col("outcome").is_not_null())
-    if theirs is not None:
-        other = theirs.filter(failed="").select("asked", "key", other="output")
-        settled = settled.join(other, on=("asked", "key"), how="inner", maintain_order="left")
-    classifies = name in {m.name for m in metrics.CLASSIFICATION}
-    outcome = settled["outcome"].to_numpy()
-    y = outcome > 0 if classifies else outcome
-    blocks = _blocks(settled["asked"])
+    mine = settled.known(rows, says.task)
+    both = (mine,) if theirs is None else settled.paired(mine, settled.answered(theirs, says.task))
+    y = settled.outcome(both[0], says.task)
+    blocks = _blocks(both[0]["asked"])
     if reason := metrics.unmeasurable(y, blocks):
         return None, f"settled questions: {reason}"
-    columns = ["output"] if theirs is None else ["output", "other"]
-    scores: list[Array] = [settled[c].to_numpy() for c in columns]
-    for each in scores:
-        metrics.check(y, each)
-    panels = [metrics.Panel([name], y, each) for each in scores]
+    panels = []
+    for each in both:
+        answers = settled.scores(each, says.task)
+        metrics.check(y, answers)
+        panels.append(metrics.Panel([name], y, answers, terms=settled.terms(each, says)))
     drawn = metrics.replicate(panels, metrics.Draws(len(y), blocks=blocks))
     estimate, values, said = panels[0].estimates[0], drawn[0][0], name
     if theirs is not None:
@@ -247,7 +260,7 @@ def _plain(metric: Metric) -> str:
 
 
 def _quality_names(model: Model) -> tuple[str, ...]:
-    return tuple(m.name for m in gates.measurable(classifies=models.classifies(model)))
+    return tuple(m.name for m in metrics.measurable(models.task(model).kind))
 
 
 def _place(monitor: Monitor) -> Place:

@@ -23,6 +23,7 @@ import msgspec
 
 from flyball._kernel.errors import AdapterError, StateError
 from flyball.adapters.embedded import disk, scrub
+from flyball.serve import body as bodies
 from flyball.serve import journal
 from flyball.serve.journal import Answer, Entry, Header, Recovery, Segment, Span
 
@@ -217,7 +218,7 @@ def row(answer: Answer) -> Row:
     Raises:
         DataError: `unrecordable-answer`.
     """
-    body = journal.pack(answer)
+    body = bodies.pack(answer)
     return (
         journal.packed(answer.id),
         answer.asked,
@@ -297,7 +298,7 @@ class ReadSegment:
 
     def _entry(self, stored: Row) -> Entry:
         seq, id_, asked, model, version, epoch, role, within, key, output, latency, via, failed, body = stored
-        inputs, features = journal.unpack(body)
+        kept = bodies.unpack(body)
         return Entry(
             id=str(UUID(bytes=id_)),
             asked=asked,
@@ -307,13 +308,15 @@ class ReadSegment:
             role=role,
             within_tolerance=bool(within),
             key=key,
-            inputs=inputs,
-            features=features,
+            inputs=kept.inputs,
+            features=kept.features,
             # SQLite has no NaN: it stores NULL.
             output=math.nan if output is None else output,
             latency_us=latency,
             via=via,
             failed=failed,
+            outputs=kept.outputs,
+            decision=kept.decision,
             app=self.header.app,
             process=self.segment.process,
             segment=str(self.segment),

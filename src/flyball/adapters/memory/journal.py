@@ -13,6 +13,7 @@ import msgspec
 from flyball._kernel import facts, ids
 from flyball._kernel.clock import Clock, micros
 from flyball._kernel.errors import StateError
+from flyball.serve import body as bodies
 from flyball.serve import journal
 from flyball.serve.journal import Answer, Deliver, Done, Entry, Header, Recovery, Segment, Settings
 
@@ -40,9 +41,9 @@ class _Kept:
         if found is None:
             return None
         answer, body = found
-        inputs, features = journal.unpack(body)
+        kept = msgspec.structs.asdict(bodies.unpack(body))
         own = {"app": self.header.app, "process": self.segment.process, "segment": str(self.segment), "seq": seq}
-        return Entry(**{**msgspec.structs.asdict(answer), "inputs": inputs, "features": features, **own})
+        return Entry(**{**msgspec.structs.asdict(answer), **kept, **own})
 
     def account(self, end: float) -> Recovery:
         recorded = [(self.segment.first, self.last)] if self.answers else []
@@ -152,7 +153,7 @@ class MemoryRecorder:
 
     def record(self, answer: Answer, done: Done | None = None) -> int:
         """Number `answer` and keep it."""
-        body = journal.pack(answer)
+        body = bodies.pack(answer)
         if self._closed:
             raise StateError("journal-closed", "This recorder takes no more answers", next="open another one")
         at, now = self._at, self._clock.monotonic()

@@ -3,12 +3,13 @@
     pack        what training calls: estimator -> named bytes, each measured against the estimator   (heavy imports)
     predictor   what serving calls: named bytes -> something that answers one row or many           (light)
     parity      how far two answers lie apart
-    boosted     LightGBM's text: parse, check, floor, write
-    lightgbm_c  boosted trees through LightGBM's C library, without importing lightgbm
-    graph       ONNX: what is refused, and a session over what is left
-    onnx_write  ONNX: converted, stripped to one output, every name our own                         (heavy imports)
-    skops_zip   skops: our own closed list, checked before anything is built
-    native      scikit-learn through skops                                                          (heavy imports)
+    several     several estimators, or their artifacts, that answer as one: quantiles, classes seen in part
+    families    what is known of a family of estimators, as data: of_lightgbm, of_xgboost, of_sklearn, of_rule
+    boosted, lightgbm_c       LightGBM's text: parsed, checked, floored, written; served through its C library
+    xgboost_json, xgboost_c   XGBoost's JSON: checked, written; served through its C library
+    graph, onnx_write         ONNX: what is refused, a session over what is left; written (heavy imports)
+    skops_zip, native         scikit-learn through skops: our own closed list; served by itself (heavy imports)
+    ruled       a rule's artifact, which cannot answer without its app
 
 Nothing is imported here, because a server must not pay for what it does not use.
 """

@@ -7,7 +7,7 @@ The library must never read a text that did not pass `check`: an index out of ra
 broken tree ends the process (an exception crosses its OpenMP region). So only our own canonical form is accepted, in
 which everything has its place. Left out of it: the parameters (number of threads, paths: nothing that a prediction
 depends on), importances (they follow from the trees) and `tree_sizes` (byte offsets that a text can lie about; without
-them the library reads tree after tree). Refused: several outputs per row, and linear trees.
+them the library reads tree after tree). Refused: linear trees, and `multiclassova`, whose probabilities do not sum to one.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ LARGEST_TEXT = 1 << 28
 """Bytes of a model text; 256 MiB hold some two million leaves."""
 
 MOST_FEATURES = 1 << 16
+MOST_CLASSES = 1000
 
 _NUMBER = r"-?(?:\d+(?:\.\d*)?(?:e[+-]?\d+)?|inf)"
 _NUMBERS = re.compile(rf"(?:{_NUMBER}(?: {_NUMBER})*)?", re.ASCII)
@@ -33,9 +34,10 @@ _WHOLES = re.compile(r"(?:-?\d{1,10}(?: -?\d{1,10})*)?", re.ASCII)
 _SIZE = re.compile(r"\d{1,8}", re.ASCII)
 _OBJECTIVE = re.compile(r"[a-z_0-9]{1,40}(?: [a-z_]{1,40}(?::[-+.0-9a-z]{1,40})?){0,8}")
 
-_FIXED = {"version": "v4", "num_class": "1", "num_tree_per_iteration": "1", "label_index": "0"}
+_FIXED = {"version": "v4", "label_index": "0"}
+_CLASSES = ("num_class", "num_tree_per_iteration")
 _PER_FEATURE = ("feature_names", "monotone_constraints", "feature_infos")
-_HEADER = (*_FIXED, "max_feature_idx", "objective", "average_output", *_PER_FEATURE)
+_HEADER = ("version", *_CLASSES, "label_index", "max_feature_idx", "objective", "average_output", *_PER_FEATURE)
 _HEADER_MAY_LACK = frozenset({"objective", "average_output", "monotone_constraints"})
 _DROPPED = frozenset({"tree_sizes"})
 
@@ -63,7 +65,7 @@ def floor(text: str) -> str:
     """`text` as LightGBM wrote it, floored and in canonical form: the form that `check` accepts.
 
     Raises:
-        StateError: `hostile-model`, when the text is not a model of one output made of plain trees.
+        StateError: `hostile-model`, when the text is not a model made of plain trees.
     """
     header, trees = _parse(text)
     for tree in trees:
@@ -75,12 +77,12 @@ def floor(text: str) -> str:
     return _write(header, trees)
 
 
-def check(text: str) -> int:
-    """The number of features that `text` reads, after proving that the library can read it safely.
+def check(text: str) -> tuple[int, int]:
+    """How many features `text` reads and how many numbers it answers, after proving that the library can read it safely.
 
-    Checked: the text is in canonical form to the byte; header values; every array has the length that its tree needs;
-    children form one tree; features, categories and kinds of decision are in range; numbers are numbers; thresholds
-    are floored.
+    Checked: the text is in canonical form to the byte; header values; as many classes as the objective will write; every
+    array has the length that its tree needs; children form one tree; features, categories and kinds of decision are in
+    range; numbers are numbers; thresholds are floored.
 
     Raises:
         StateError: `hostile-model`, with the first thing that does not hold.
@@ -92,7 +94,7 @@ def check(text: str) -> int:
         thresholds = _numbers(tree["threshold"])[~_categorical(tree)]
         if not np.array_equal(floor32(thresholds), thresholds):
             raise refused(f"tree {i} has a threshold that is not a float32")
-    return int(header["max_feature_idx"]) + 1
+    return int(header["max_feature_idx"]) + 1, int(header["num_class"])
 
 
 def refused(why: str) -> StateError:
@@ -114,8 +116,8 @@ def _parse(text: str) -> tuple[Fields, list[Fields]]:
     header = _fields(blocks[0], "tree", _HEADER)
     _check_header(header)
     trees = [_fields(block, f"Tree={i}", _BODY) for i, block in enumerate(blocks[1:])]
-    if not trees:
-        raise refused("it has no trees")
+    if not trees or len(trees) % int(header["num_class"]):
+        raise refused("it has no trees, or not as many for each class")
     for i, tree in enumerate(trees):
         _check_tree(tree, int(header["max_feature_idx"]) + 1, f"tree {i}")
     return header, trees
@@ -164,6 +166,18 @@ def _check_header(header: Fields) -> None:
     if not _OBJECTIVE.fullmatch(header.get("objective", "regression")) or header.get("average_output"):
         raise refused("the objective is not spelled as LightGBM spells one")
     _wholes(header.get("monotone_constraints", ""))
+    _check_classes(header)
+
+
+def _check_classes(header: Fields) -> None:
+    """The objective writes as many numbers as it says itself, into room for as many as the header says."""
+    found = [header[key] for key in _CLASSES]
+    if not all(_SIZE.fullmatch(value) for value in found) or not 1 <= int(found[0]) <= MOST_CLASSES:
+        raise refused(f"it has {found[0][:20]!r} classes")
+    wanted = f"multiclass num_class:{found[0]}" if found[0] != "1" else ""
+    objective = header.get("objective", "")
+    if found[0] != found[1] or ((wanted or objective.startswith("multi")) and objective != wanted):
+        raise refused(f"its objective {objective[:60]!r} is not that of {found[0]} classes")
 
 
 def _check_tree(tree: Fields, features: int, name: str) -> None:

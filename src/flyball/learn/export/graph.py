@@ -1,7 +1,7 @@
 """ONNX: what is refused before a session exists, and the predictor over what is left.
 
 Our own form of a model, and the only one that is loaded: one input `x` (float32, (rows, features)), one output `answer`
-(float32 or float64, one number a row), operators of the standard domains.
+(float32 or float64, (rows,) or (rows, width)), operators of the standard domains.
 
 Refused: more bytes than `LARGEST`; tensors that live in other files (a path in the model would be read); domains other
 than ONNX's own (they name native code to be loaded); model-local functions, and graphs inside nodes (loops that need not
@@ -21,12 +21,13 @@ from onnxruntime.capi import onnxruntime_pybind11_state as runtime
 
 from flyball._kernel.errors import StateError
 from flyball.learn import task
-from flyball.learn.export import predictor
+from flyball.learn.export import predictor, several
 
 LARGEST = 1 << 28
 """Bytes of a model; 256 MiB hold several million tree nodes."""
 
 MOST_NODES = 10_000
+MOST_NUMBERS = 1000
 INPUT, OUTPUT = "x", "answer"
 DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml"})
 _FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE)
@@ -42,7 +43,7 @@ class Graph:
 
     name: Literal["onnx"] = "onnx"
 
-    def __init__(self, data: bytes, features: int) -> None:
+    def __init__(self, data: bytes, features: int, width: int = 1) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 4
@@ -50,24 +51,27 @@ class Graph:
             self._session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
         except _FAILURES as error:
             raise refused(f"the runtime says: {error}") from error
-        self.features = features
+        self.features, self.width = features, width
         self._shape = (features,)
         self._outputs = [OUTPUT]
 
-    def row(self, values: predictor.Matrix) -> float:
+    def row(self, values: predictor.Matrix) -> task.Answer:
         """The answer to one row: float32 of shape (features,)."""
         if values.shape != self._shape or values.dtype != np.float32:
             raise predictor.wrong_shape(values.shape, values.dtype, self.features)
-        return float(self._run(values[np.newaxis]).item())
+        answers = self._run(values[np.newaxis])
+        return float(answers.item()) if self.width == 1 else tuple(self._right(answers, 1)[0].tolist())
 
     def batch(self, matrix: predictor.Matrix) -> task.Answers:
-        """The answers to a float32 matrix of shape (rows, features): float64 of shape (rows,)."""
+        """The answers to a float32 matrix of shape (rows, features): float64 of shape (rows,), or (rows, width)."""
         if matrix.ndim != 2 or matrix.shape[1] != self.features or matrix.dtype != np.float32:
             raise predictor.wrong_shape(matrix.shape, matrix.dtype, self.features)
-        answers = self._run(np.ascontiguousarray(matrix))
-        if answers.size != len(matrix):
-            raise refused(f"it answers {answers.size} times to {len(matrix)} rows")
-        return np.asarray(answers, dtype=np.float64).reshape(len(matrix))
+        return self._right(self._run(np.ascontiguousarray(matrix)), len(matrix))
+
+    def _right(self, answers: Any, rows: int) -> task.Answers:
+        if answers.size != rows * self.width:
+            raise refused(f"it answers {answers.size} numbers to {rows} rows")
+        return np.asarray(answers, dtype=np.float64).reshape((rows,) if self.width == 1 else (rows, self.width))
 
     def _run(self, matrix: predictor.Matrix) -> Any:
         try:
@@ -76,17 +80,17 @@ class Graph:
             raise refused(f"the runtime says: {error}") from error
 
 
-def load(data: bytes) -> Graph:
-    """A predictor over an ONNX model that `check` accepts.
+def load(data: bytes) -> predictor.Predictor:
+    """A predictor over an ONNX model that `check` accepts; or over several of them, joined.
 
     Raises:
         StateError: `hostile-model`.
     """
-    return Graph(*check(data))
+    return several.loaded(data, lambda part: Graph(*check(part)), refused)
 
 
-def check(data: bytes) -> tuple[bytes, int]:
-    """The model in `data`, and the number of features that it reads, after refusing what could reach outside it.
+def check(data: bytes) -> tuple[bytes, int, int]:
+    """The model in `data`, the features that it reads and the numbers that it answers, after refusing what reaches outside.
 
     The bytes returned are what was checked, written anew: two parsers of one file need not see the same model.
 
@@ -116,8 +120,7 @@ def check(data: bytes) -> tuple[bytes, int]:
     for tensor in _tensors(model.graph):
         if tensor.data_location != onnx.TensorProto.DEFAULT or len(tensor.external_data):
             raise refused(f"tensor {tensor.name!r} lives in another file")
-    features = _features(model.graph)
-    return model.SerializeToString(deterministic=True), features
+    return model.SerializeToString(deterministic=True), *_shape(model.graph)
 
 
 def refused(why: str) -> StateError:
@@ -139,7 +142,7 @@ def _tensors(graph: Any) -> Iterator[Any]:
                 yield from (sparse.values, sparse.indices)
 
 
-def _features(graph: Any) -> int:
+def _shape(graph: Any) -> tuple[int, int]:
     inputs: Sequence[Any] = graph.input
     outputs: Sequence[Any] = graph.output
     if [value.name for value in inputs] != [INPUT] or [value.name for value in outputs] != [OUTPUT]:
@@ -150,4 +153,8 @@ def _features(graph: Any) -> int:
     features = int(read.shape.dim[1].dim_value)
     if features < 1:
         raise refused("it does not say how many features it reads")
-    return features
+    dims = answer.shape.dim
+    width = 1 if len(dims) == 1 else int(dims[1].dim_value) if len(dims) == 2 else 0
+    if not 1 <= width <= MOST_NUMBERS:
+        raise refused("it does not say how many numbers it answers")
+    return features, width

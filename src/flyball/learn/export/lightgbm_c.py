@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from flyball._kernel.errors import AdapterError, StateError
 from flyball.learn import task
-from flyball.learn.export import boosted, predictor
+from flyball.learn.export import boosted, predictor, several
 
 _FLOAT32, _FLOAT64, _ROW_MAJOR, _NORMAL, _ALL = (ctypes.c_int(i) for i in (0, 1, 1, 0, -1))
 _FROM_FIRST = ctypes.c_int(0)
@@ -34,16 +34,16 @@ class LightGBM:
 
     name: Literal["lightgbm"] = "lightgbm"
 
-    def __init__(self, text: bytes, features: int) -> None:
+    def __init__(self, text: bytes, features: int, width: int = 1) -> None:
         self._booster, self._fast = ctypes.c_void_p(), ctypes.c_void_p()
         self._holding, self._free = _libraries()
         self._lock = threading.Lock()
-        self.features = features
+        self.features, self.width = features, width
         self._shape = (features,)
         rounds = ctypes.c_int(0)
         self._call("LGBM_BoosterLoadModelFromString", text, ctypes.byref(rounds), ctypes.byref(self._booster))
         self._input = np.zeros(features, dtype=np.float32)
-        self._output = ctypes.c_double(0.0)
+        self._output = (ctypes.c_double * width)()
         self._written = ctypes.c_int64(0)
         self._verify()
         # Built once: converting arguments would take longer than the trees.
@@ -55,7 +55,7 @@ class LightGBM:
             ctypes.byref(self._output),
         )
 
-    def row(self, values: predictor.Matrix) -> float:
+    def row(self, values: predictor.Matrix) -> task.Answer:
         """The answer to one row: float32 of shape (features,)."""
         if values.shape != self._shape or values.dtype != np.float32:
             raise predictor.wrong_shape(values.shape, values.dtype, self.features)
@@ -63,15 +63,15 @@ class LightGBM:
             self._input[:] = values
             if self._predict(*self._arguments):
                 raise self._failed()
-            return self._output.value
+            return self._output[0] if self.width == 1 else tuple(self._output)
 
     def batch(self, matrix: npt.NDArray[np.float32] | npt.NDArray[np.float64]) -> task.Answers:
-        """The answers to a float32 (or float64) matrix of shape (rows, features): float64 of shape (rows,)."""
+        """The answers to a float32 (or float64) matrix: float64 of shape (rows,), or (rows, width)."""
         kind = {"float32": _FLOAT32, "float64": _FLOAT64}.get(matrix.dtype.name)
         if matrix.ndim != 2 or matrix.shape[1] != self.features or kind is None:
             raise predictor.wrong_shape(matrix.shape, matrix.dtype, self.features)
         rows = np.ascontiguousarray(matrix)
-        answers = np.zeros(len(rows), dtype=np.float64)
+        answers = np.zeros((len(rows), self.width), dtype=np.float64)
         written = ctypes.c_int64(0)
         if len(rows):
             self._call(
@@ -89,7 +89,7 @@ class LightGBM:
                 ctypes.byref(written),
                 ctypes.c_void_p(answers.ctypes.data),
             )
-        return answers
+        return answers[:, 0] if self.width == 1 else answers
 
     def __del__(self) -> None:
         # The last reference frees, so a version that is replaced while it answers is freed after that answer.
@@ -99,11 +99,11 @@ class LightGBM:
             self._free.LGBM_BoosterFree(self._booster)
 
     def _verify(self) -> None:
-        """The library must read the text as `check` did: as many features, one answer a row."""
+        """The library must read the text as `check` did: as many features, as many numbers a row."""
         features, classes = ctypes.c_int(0), ctypes.c_int(0)
         self._call("LGBM_BoosterGetNumFeature", self._booster, ctypes.byref(features))
         self._call("LGBM_BoosterGetNumClasses", self._booster, ctypes.byref(classes))
-        if (features.value, classes.value) != (self.features, 1):
+        if (features.value, classes.value) != (self.features, self.width):
             raise boosted.refused(f"the library found {features.value} features and {classes.value} classes")
         self._call(
             "LGBM_BoosterPredictForMatSingleRowFastInit",
@@ -126,18 +126,22 @@ class LightGBM:
         return boosted.refused(f"the library says: {said.decode(errors='replace')}")
 
 
-def load(data: bytes) -> LightGBM:
-    """The booster in `data`, which must be text that `boosted.floor` wrote.
+def load(data: bytes) -> predictor.Predictor:
+    """The booster in `data`, text that `boosted.floor` wrote; or several of them, joined.
 
     Raises:
         StateError: `hostile-model`.
         AdapterError: `no-library`, when lightgbm is not installed.
     """
+    return several.loaded(data, _one, boosted.refused)
+
+
+def _one(data: bytes) -> LightGBM:
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
         raise boosted.refused("it is not UTF-8 text") from error
-    return LightGBM(data, boosted.check(text))
+    return LightGBM(data, *boosted.check(text))
 
 
 @cache

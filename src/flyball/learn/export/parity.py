@@ -21,10 +21,12 @@ FAR = 1e300
 """The distance between a number and none: finite, because JSON knows no infinity and the numbers are recorded."""
 
 PROBES_PER_COLUMN = 4
+MOST_CELLS = 1 << 22
+"""Cells of probes: a matrix of thousands of columns (text) is probed in as many of them as fit."""
 
 
 class Parity(msgspec.Struct, frozen=True, kw_only=True):
-    """What a comparison of two columns of answers found."""
+    """What a comparison of answers found."""
 
     rows: int
     max_abs: float
@@ -43,14 +45,16 @@ class Parity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def between(native: Answers, exported: Answers) -> Parity:
-    """Compare two columns of answers, each of shape (rows,)."""
-    if native.shape != exported.shape or native.ndim != 1:
+    """Compare two sets of answers, each of shape (rows,) or (rows, width); a row is as far apart as its worst number."""
+    if native.shape != exported.shape or native.ndim not in (1, 2):
         return Parity(rows=len(native), max_abs=FAR, max_scaled=FAR, worst_row=0, exact=False)
     same = (native == exported) | (np.isnan(native) & np.isnan(exported))
     with np.errstate(invalid="ignore"):
         apart = np.where(same, 0.0, np.abs(native - exported))
         scaled = np.where(same, 0.0, apart / np.maximum(1.0, np.abs(native)))
     apart, scaled = (np.nan_to_num(far, nan=FAR, posinf=FAR) for far in (apart, scaled))
+    if scaled.ndim == 2:
+        scaled = scaled.max(axis=1, initial=0.0)
     worst = int(np.argmax(scaled)) if scaled.any() else -1
     return Parity(
         rows=len(native),
@@ -66,7 +70,8 @@ def probes(matrix: Matrix) -> Matrix:
     rows, columns = matrix.shape
     if rows == 0:
         return matrix
-    chosen = np.arange(columns * PROBES_PER_COLUMN)
+    count = min(columns * PROBES_PER_COLUMN, max(1, MOST_CELLS // columns))
+    chosen = np.arange(count)
     probed: Matrix = matrix[chosen % rows].copy()
-    probed[chosen, chosen // PROBES_PER_COLUMN] = np.nan
+    probed[chosen, chosen * columns // count] = np.nan
     return probed

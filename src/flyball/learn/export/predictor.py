@@ -1,7 +1,8 @@
 """Answering: the one protocol that serving calls, and `load`, which makes one from stored bytes.
 
-A *kind* says how: `lightgbm` (model.txt through the C library), `onnx` (model.onnx through ONNX Runtime), `sklearn`
-(model.skops through scikit-learn). Only what a kind needs is imported, when it is loaded: a server of boosted trees
+A *kind* says how: `lightgbm` (model.txt through the C library), `xgboost` (model.xgb through its C library), `onnx`
+(model.onnx through ONNX Runtime), `sklearn` (model.skops through scikit-learn), `rule` (rule.json, and the function of the
+app itself: `learn.rule`). Only what a kind needs is imported, when it is loaded: a server of boosted trees
 loads neither lightgbm (2.5 s, with pandas and scikit-learn) nor onnxruntime.
 
 Nothing that is read runs code: each kind checks its bytes completely before any library sees them.
@@ -19,13 +20,25 @@ import numpy.typing as npt
 from flyball._kernel.errors import Bug, StateError
 from flyball.learn.task import Answer, Answers
 
-Kind = Literal["lightgbm", "onnx", "sklearn"]
+Kind = Literal["lightgbm", "xgboost", "onnx", "sklearn", "rule"]
 Matrix = npt.NDArray[np.float32]
 
-ARTIFACTS: Mapping[Kind, str] = {"lightgbm": "model.txt", "onnx": "model.onnx", "sklearn": "model.skops"}
+ARTIFACTS: Mapping[Kind, str] = {
+    "lightgbm": "model.txt",
+    "xgboost": "model.xgb",
+    "onnx": "model.onnx",
+    "sklearn": "model.skops",
+    "rule": "rule.json",
+}
 """The artifact that each kind is loaded from."""
 
-_HOMES: Mapping[Kind, str] = {"lightgbm": "lightgbm_c", "onnx": "graph", "sklearn": "native"}
+_HOMES: Mapping[Kind, str] = {
+    "lightgbm": "lightgbm_c",
+    "xgboost": "xgboost_c",
+    "onnx": "graph",
+    "sklearn": "native",
+    "rule": "ruled",
+}
 """The named lazy loaders: the module of each kind, whose `load` takes the artifact's bytes."""
 
 
@@ -51,7 +64,7 @@ def load(kind: Kind, artifacts: Mapping[str, bytes]) -> Predictor:
     """The predictor of `kind` over its artifact, verified.
 
     Raises:
-        StateError: `no-such-artifact`; `hostile-model` when the bytes are not what packaging writes.
+        StateError: `no-such-artifact`; `hostile-model` when the bytes are not what packaging writes; `rule-needs-its-app`.
     """
     if kind not in ARTIFACTS:
         raise StateError("hostile-model", f"There is no kind of predictor {str(kind)[:40]!r}.", next="flyball apply")

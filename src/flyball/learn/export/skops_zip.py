@@ -31,33 +31,58 @@ LARGEST = 1 << 28
 DEEPEST = 120
 
 _TASKS = ("Classifier", "Regressor")
-_LOSSES = ("HalfBinomialLoss", "HalfSquaredError", "HalfPoissonLoss", "HalfGammaLoss", "AbsoluteError", "PinballLoss")
+_LOSSES = (
+    *("HalfBinomialLoss", "HalfMultinomialLoss", "HalfSquaredError", "HalfPoissonLoss", "HalfGammaLoss"),
+    *("AbsoluteError", "PinballLoss", "HalfTweedieLoss", "HalfTweedieLossIdentity"),
+)
 _SKLEARN: Mapping[str, list[str]] = {
     "pipeline": ["Pipeline"],
     "compose._column_transformer": ["ColumnTransformer"],
     "impute._base": ["SimpleImputer", "MissingIndicator"],
     "preprocessing._encoders": ["OneHotEncoder", "OrdinalEncoder"],
-    "preprocessing._data": ["StandardScaler", "MinMaxScaler", "RobustScaler", "MaxAbsScaler", "QuantileTransformer"],
+    "preprocessing._data": [
+        *(f"{kind}Scaler" for kind in ("Standard", "MinMax", "Robust", "MaxAbs")),
+        *("QuantileTransformer", "PowerTransformer", "Normalizer", "Binarizer"),
+    ],
+    "preprocessing._polynomial": ["PolynomialFeatures"],
+    "feature_selection._variance_threshold": ["VarianceThreshold"],
+    "decomposition._pca": ["PCA"],
+    "decomposition._truncated_svd": ["TruncatedSVD"],
     "preprocessing._discretization": ["KBinsDiscretizer"],
     "preprocessing._function_transformer": ["FunctionTransformer"],
-    "preprocessing._label": ["LabelEncoder"],
+    "preprocessing._label": ["LabelEncoder", "LabelBinarizer"],
     "linear_model._base": ["LinearRegression"],
     "linear_model._logistic": ["LogisticRegression", "LogisticRegressionCV"],
     "linear_model._ridge": ["Ridge", "RidgeCV"],
     "linear_model._coordinate_descent": ["Lasso", "LassoCV", "ElasticNet", "ElasticNetCV"],
-    "linear_model._stochastic_gradient": ["SGDClassifier", "SGDRegressor"],
+    "linear_model._stochastic_gradient": ["SGDClassifier", "SGDRegressor", "SGDOneClassSVM"],
+    "linear_model._least_angle": ["Lars", "LassoLars"],
+    "linear_model._bayes": ["BayesianRidge", "ARDRegression"],
+    "linear_model._quantile": ["QuantileRegressor"],
+    "linear_model._omp": ["OrthogonalMatchingPursuit"],
+    "linear_model._theil_sen": ["TheilSenRegressor"],
+    "svm._classes": ["LinearSVC", "LinearSVR"],
+    "discriminant_analysis": ["LinearDiscriminantAnalysis", "QuadraticDiscriminantAnalysis"],
+    "neural_network._multilayer_perceptron": [f"MLP{task}" for task in _TASKS],
+    "neural_network._stochastic_optimizers": ["AdamOptimizer", "SGDOptimizer"],
+    "covariance._elliptic_envelope": ["EllipticEnvelope"],
     "linear_model._glm.glm": ["PoissonRegressor", "GammaRegressor", "TweedieRegressor"],
     "linear_model._huber": ["HuberRegressor"],
-    "naive_bayes": ["GaussianNB"],
+    "naive_bayes": ["GaussianNB", "BernoulliNB", "MultinomialNB", "ComplementNB"],
     "dummy": ["DummyClassifier", "DummyRegressor"],
     "calibration": ["CalibratedClassifierCV", "_CalibratedClassifier", "_SigmoidCalibration"],
     "isotonic": ["IsotonicRegression"],
     "tree._classes": [f"{kind}{task}" for kind in ("DecisionTree", "ExtraTree") for task in _TASKS],
+    "ensemble._iforest": ["IsolationForest"],
+    "ensemble._weight_boosting": [f"AdaBoost{task}" for task in _TASKS],
+    "ensemble._bagging": [f"Bagging{task}" for task in _TASKS],
+    "ensemble._voting": [f"Voting{task}" for task in _TASKS],
+    "ensemble._stacking": [f"Stacking{task}" for task in _TASKS],
     "ensemble._forest": [f"{kind}{task}" for kind in ("RandomForest", "ExtraTrees") for task in _TASKS],
     "ensemble._hist_gradient_boosting.gradient_boosting": [f"HistGradientBoosting{task}" for task in _TASKS],
     "ensemble._hist_gradient_boosting.binning": ["_BinMapper"],
     "ensemble._hist_gradient_boosting.predictor": ["TreePredictor"],
-    "_loss.link": ["IdentityLink", "LogLink", "LogitLink", "Interval"],
+    "_loss.link": ["IdentityLink", "LogLink", "LogitLink", "MultinomialLogit", "Interval"],
     "_loss.loss": [*_LOSSES],
 }
 _SCALARS = ("bool", "int32", "int64", "uint8", "uint64", "float32", "float64")
@@ -65,8 +90,9 @@ _SCALARS = ("bool", "int32", "int64", "uint8", "uint64", "float32", "float64")
 _NODES: Mapping[str, frozenset[str]] = {
     "ObjectNode": frozenset(f"sklearn.{module}.{name}" for module, names in _SKLEARN.items() for name in names),
     "TreeNode": frozenset({"sklearn.tree._tree.Tree"}),
-    "LossNode": frozenset(f"sklearn._loss._loss.Cy{name}" for name in _LOSSES),
-    "DictNode": frozenset({"builtins.dict"}),
+    "LossNode": frozenset(f"sklearn._loss._loss.Cy{name}" for name in _LOSSES)
+    | {f"sklearn.linear_model._sgd_fast.{name}" for name in ("Hinge", "ModifiedHuber")},
+    "DictNode": frozenset({"builtins.dict", "sklearn.utils._bunch.Bunch"}),
     "ListNode": frozenset({"builtins.list"}),
     "TupleNode": frozenset({"builtins.tuple"}),
     "SliceNode": frozenset({"builtins.slice"}),
@@ -77,13 +103,15 @@ _NODES: Mapping[str, frozenset[str]] = {
 }
 ALLOWED: frozenset[str] = frozenset().union(*_NODES.values())
 """Every type that a stored model may hold. Estimators that reach C code with arrays of their own (support vectors,
-neighbours, gradient boosting over trees) are left out: they are served as ONNX or not at all."""
+neighbours, gradient boosting over trees) are left out: they are served as ONNX or not at all. The others answer in numpy, or
+through trees that are walked here."""
 
 _PROTOCOL = 2
 _RANDOM = frozenset({"RandomStateNode", "RandomGeneratorNode"})
 _DTYPES = frozenset({"dtype", "_fit_dtype"})
 _BOOSTING = "sklearn.ensemble._hist_gradient_boosting.gradient_boosting."
-_GROWN = ("sklearn.tree._classes.", "sklearn.ensemble._forest.", _BOOSTING)
+_ISOLATION = "sklearn.ensemble._iforest.IsolationForest"
+_GROWN = ("sklearn.tree._classes.", "sklearn.ensemble._forest.", _ISOLATION, _BOOSTING)
 _PREDICTOR = "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"
 
 Node = dict[str, Any]
@@ -144,6 +172,8 @@ class _Walk:
             raise refused(f"the keys of {key[:40]!r} and their types are not as many")
         if name.startswith(_GROWN):
             width = self._width(node, width)
+            if name == _ISOLATION and _attribute(node, "_max_features").get("content") != str(width):
+                raise refused("an isolation forest shows its trees other columns than they read")
         elif loader == "ObjectNode" and name != _PREDICTOR:
             width = None
         copy = {"__class__": node["__class__"], "__module__": node["__module__"], "__loader__": loader}

@@ -1,7 +1,7 @@
 """What a feature is, as a value. Five kinds, told by where the value comes from:
 
     Given      a column of the request
-    Computed   a Polars expression over columns of the request
+    Computed   a Polars expression over columns of the request; a Text is one that is read word by word
     Called     a Python function over columns of the request
     Latest     columns of the latest row of a table, as known when asked
     Window     an aggregate over the rows of a table that became known during a span before the question
@@ -25,8 +25,9 @@ from flyball._kernel.place import Place
 from flyball.data import contract
 from flyball.data.contract import Contract, Ref
 from flyball.learn.features.aggregate import Aggregate
+from flyball.learn.texts import Recipe
 
-Kind = Literal["category", "number"]
+Kind = Literal["category", "number", "text"]
 
 
 class Expression:
@@ -60,10 +61,11 @@ class Expression:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """One column that a feature yields."""
+    """One column that a feature yields; a text says how it is cut and weighed."""
 
     name: str
     kind: Kind
+    text: Recipe | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +124,17 @@ class Computed:
 
     def outputs(self, question: type[Contract]) -> tuple[Output, ...]:
         """One column, of the type that the expression yields."""
+        return (_output(self.name, self.dtype(question), self.place),)
+
+    def dtype(self, question: type[Contract]) -> pl.DataType:
+        """What the expression yields.
+
+        Raises:
+            DeclarationError: `expression-does-not-fit`.
+        """
         empty = pl.DataFrame(schema=contract.spec(question).dtypes)
         try:
-            dtype = empty.select(self.expression.polars.alias(self.name)).schema[self.name]
+            return empty.select(self.expression.polars.alias(self.name)).schema[self.name]
         except pl.exceptions.PolarsError as problem:
             raise DeclarationError(
                 "expression-does-not-fit",
@@ -133,7 +143,26 @@ class Computed:
                 why=str(problem),
                 next="Mend the expression; it may read the request's columns only.",
             ) from problem
-        return (_output(self.name, dtype, self.place),)
+
+
+@dataclass(frozen=True, slots=True)
+class Text(Computed):
+    """A text of the request, or computed from it, that a model reads by its terms instead of as one category."""
+
+    recipe: Recipe = Recipe()  # noqa: RUF009 - frozen
+
+    def outputs(self, question: type[Contract]) -> tuple[Output, ...]:
+        """One column, which becomes one of the matrix for each term."""
+        dtype = self.dtype(question)
+        if not (dtype in (pl.String, pl.Categorical) or isinstance(dtype, pl.Enum)):
+            raise DeclarationError(
+                "feature-of-unusable-type",
+                f"The feature {self.name!r} is {dtype}, and declared as a text.",
+                where=self.place,
+                why="A text is cut into words, or into characters.",
+                next="Give fb.text a column, or an expression, of text.",
+            )
+        return (Output(self.name, "text", self.recipe),)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""How features are written: columns of the request, Polars expressions over it, `latest`, `window`, and `function`.
+"""How features are written: columns of the request, Polars expressions over it, `text`, `latest`, `window`, `function`.
 
     features = fb.features(
         Flight.origin,                                                       # taken from the request
@@ -36,8 +36,10 @@ from flyball.learn.features.declare import (
     FeatureSet,
     Given,
     Latest,
+    Text,
     Window,
 )
+from flyball.learn.texts import Recipe, Split
 
 Definition = pl.Expr | Feature
 """What a name is given to."""
@@ -51,7 +53,7 @@ def features(*given: dy.Column | Feature, **named: Definition) -> FeatureSet:
 
     Args:
         given: columns of the request, and what `@feature` made.
-        named: Polars expressions over the request, `latest`, `window` and `function`.
+        named: Polars expressions over the request, `text`, `latest`, `window` and `function`.
 
     Raises:
         DeclarationError: `feature-name-taken`, `feature-of-unknown-kind`, `column-without-contract`.
@@ -182,6 +184,47 @@ def since_last() -> Aggregated:
     return Aggregated(pl.lit(value=True), Aggregate("since"))
 
 
+def text(
+    value: dy.Column | pl.Expr,
+    *,
+    by: Split = "word",
+    grams: tuple[int, int] = (1, 2),
+    terms: int = 5000,
+    min_rows: int = 3,
+    sublinear: bool = False,
+) -> Text:
+    """A text of the request, read by its terms (tf-idf, see `learn.texts`); without this a text is one category.
+
+    A column needs no name, and with one can be read twice: `features(words=text(Sms.message), parts=text(Sms.message,
+    by="char", grams=(2, 5)))`.
+
+    Args:
+        value: a column of the request, or a Polars expression over it.
+        by: terms of words, or of characters within words.
+        grams: the shortest and the longest term, in words or characters.
+        terms: how many are kept, the most frequent ones, at most; each is a column of the matrix.
+        min_rows: training rows that must hold a term. What only one person writes must not enter a version, and one person
+            may write twice: raise it where terms may be names or numbers of persons.
+        sublinear: a term that is there n times counts 1 + ln(n).
+
+    Raises:
+        DeclarationError: `text-recipe`, `column-without-contract`, `feature-of-unknown-kind` (neither column nor expression).
+    """
+    where, recipe = place.here(), Recipe(by=by, grams=grams, terms=terms, min_rows=min_rows, sublinear=sublinear)
+    if recipe.wrong:
+        raise DeclarationError(
+            "text-recipe",
+            "A text cannot be read like this.",
+            where=where,
+            why=recipe.wrong + ".",
+            next="Write fb.text(Table.column), and change one setting at a time.",
+        )
+    if isinstance(value, pl.Expr):
+        return Text("", Expression(value), where, recipe=recipe)
+    name = contract.ref(value).name
+    return Text(name, Expression(pl.col(name)), where, reason=value.description or "", recipe=recipe)
+
+
 def function(
     call: Callable[[pl.DataFrame], pl.Series], *columns: dy.Column, returns: type[pl.DataType] | pl.DataType
 ) -> Called:
@@ -232,14 +275,14 @@ def _named(name: str, definition: Definition, where: Place) -> Feature:
     match definition:
         case pl.Expr():
             return Computed(name, Expression(definition), where)
-        case Latest() | Window() | Called():
+        case Latest() | Window() | Called() | Text():
             return replace(definition, name=name)
         case _:
             raise DeclarationError(
                 "feature-of-unknown-kind",
                 f"The feature {name!r} is {type(definition).__name__}.",
                 where=where,
-                why="A named feature is a Polars expression, latest(...), window(...) or function(...).",
+                why="A named feature is a Polars expression, text(...), latest(...), window(...) or function(...).",
                 next="Give request columns first and without a name: features(Flight.origin, hour=...); a function under "
                 "@fb.feature returns its definition.",
             )

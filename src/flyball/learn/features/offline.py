@@ -46,7 +46,7 @@ def build(
     spec = contract.spec(question)
     _need(questions.columns, {*features.reads(question), *spec.key, "_asked"}, "the questions")
     questions = questions.with_row_index("_row").sort("_asked")
-    parts = [questions.select("_row"), *_requested(features, questions)]
+    parts = [questions.select("_row"), *requested(features, questions)]
     for table in features.tables():
         wanted = [f for f in features.features if isinstance(f, Looked) and f.table is table]
         parts += _looked_up(wanted, question, questions, tables)
@@ -88,7 +88,7 @@ def versions(rows: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:
     return rows.with_columns(pl.Series(name, values) for name, values in found.items())
 
 
-def _requested(features: FeatureSet, questions: pl.DataFrame) -> list[pl.DataFrame]:
+def requested(features: FeatureSet, questions: pl.DataFrame) -> list[pl.DataFrame]:
     """What is taken, computed or called from the request."""
     found: list[pl.DataFrame] = []
     for feature in features.features:

@@ -1,0 +1,1 @@
+"""Handwritten digits: which one is it?"""

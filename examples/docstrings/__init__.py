@@ -1,0 +1,1 @@
+"""Docstrings of scikit-learn: which part of it is this one from?"""
