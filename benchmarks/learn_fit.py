@@ -24,8 +24,10 @@ from sklearn.metrics import average_precision_score, log_loss, roc_auc_score
 import flyball as fb
 from benchmarks.pairs import Case, measure
 from flyball.adapters.memory import blobs as memory
-from flyball.learn import examples, fitting, metrics
+from flyball.learn import examples
 from flyball.learn import model as models
+from flyball.learn.fit import fitting
+from flyball.learn.quality import metrics
 from flyball.learn.split import Bounds
 
 ROWS = int(os.environ.get("FLYBALL_BENCH_ROWS", "300000"))

@@ -45,7 +45,7 @@ def _log(folder: Path) -> Any:
 
 def _ended(count: int) -> list[Any]:
     """Trials whose 20 values are 10 knobs and the scores of 10 stages."""
-    from flyball.learn.trials import Ended, Trial
+    from flyball.learn.trying.trials import Ended, Trial
 
     made = []
     for number in range(count):
@@ -59,7 +59,7 @@ def record_ours(folder: Path, count: int) -> tuple[float, int]:
     """As a search writes its trials down: every trial durable, those of one moment in one transaction."""
     import flyball as fb
     from flyball.cycle.trying import Diary
-    from flyball.learn import trials
+    from flyball.learn.trying import trials
 
     log, about, ended = _log(folder), ("app", "model"), _ended(count)
     diary = Diary(log, about, "k" * 64, fb.roc_auc, time.monotonic)
@@ -76,7 +76,7 @@ def record_each(folder: Path, count: int) -> tuple[float, int]:
     """The same with a transaction for each trial: signed and on disk before the next begins."""
     import flyball as fb
     from flyball.cycle.trying import Diary
-    from flyball.learn import trials
+    from flyball.learn.trying import trials
 
     log, about, ended = _log(folder), ("app", "model"), _ended(count)
     diary = Diary(log, about, "k" * 64, fb.roc_auc, time.monotonic)

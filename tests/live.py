@@ -32,7 +32,7 @@ from flyball.adapters.embedded import journal_segment
 from flyball.adapters.embedded.clock import SystemClock
 from flyball.adapters.embedded.journal import SqliteJournal
 from flyball.adapters.memory.online import MemoryOnline
-from flyball.learn import encode
+from flyball.learn.encoding import encode
 from flyball.learn.features.lookup import Lookup
 from flyball.learn.task import BINARY
 from flyball.serve import protocol

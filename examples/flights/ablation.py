@@ -24,11 +24,13 @@ from examples.flights.app import app, features
 from examples.flights.preparation import Weather
 from flyball import average_precision, roc_auc, runtime
 from flyball.cycle import gather, snapshot
-from flyball.learn import evaluate, examples, split, train
+from flyball.learn import examples, split
 from flyball.learn import model as models
 from flyball.learn.examples import Examples
 from flyball.learn.export import pack
 from flyball.learn.features.declare import Feature, Latest, Window
+from flyball.learn.fit import train
+from flyball.learn.quality import evaluate
 
 TRAINED_UNTIL, TESTED_UNTIL = datetime(2013, 11, 1, tzinfo=UTC), datetime(2014, 1, 1, tzinfo=UTC)
 METRICS = (roc_auc, average_precision)

@@ -19,9 +19,10 @@ from flyball.data.contract import Contract
 from flyball.data.expectations import expect
 from flyball.data.source import Source
 from flyball.learn import gates as gating
-from flyball.learn import metrics, split
 from flyball.learn import model as models
+from flyball.learn import split
 from flyball.learn.model import Model
+from flyball.learn.quality import metrics
 from flyball.learn.search import Search
 from flyball.release.policy import Release
 from flyball.watch import quality

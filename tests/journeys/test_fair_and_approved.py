@@ -24,12 +24,12 @@ from flyball._kernel.errors import DeclarationError
 from flyball.cycle import answering, apply, artifacts, operate, rival, why
 from flyball.cycle.session import Session
 from flyball.cycle.work import Work
-from flyball.learn import fitting
-from flyball.learn.evaluate import Evaluation
 from flyball.learn.examples import Counts, Examples
 from flyball.learn.features.declare import FeatureSet
-from flyball.learn.mitigation import Mitigation, reweighing
+from flyball.learn.fit import fitting
+from flyball.learn.fit.mitigation import Mitigation, reweighing
 from flyball.learn.model import Model
+from flyball.learn.quality.evaluate import Evaluation
 from flyball.release import rollout, version
 from flyball.serve.journal import Settings
 from flyball.serve.plan import attempt, question

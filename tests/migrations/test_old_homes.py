@@ -20,7 +20,7 @@ from flyball.adapters.embedded.journal import SqliteJournal
 from flyball.adapters.embedded.online import SqlOnline
 from flyball.adapters.embedded.outcomes import SqliteOutcomes
 from flyball.adapters.embedded.tables import DeltaTables
-from flyball.learn import encode
+from flyball.learn.encoding import encode
 from flyball.learn.export import predictor
 from flyball.release import rollout, version
 from flyball.runtime import places

@@ -22,10 +22,10 @@ from flyball.adapters.embedded.keys import FileSigner
 from flyball.cycle import steps
 from flyball.cycle.steps import Done
 from flyball.cycle.trying import Diary
-from flyball.learn import explore, trials
-from flyball.learn.explore import Found, Score
 from flyball.learn.knobs import Knob
-from flyball.learn.trials import Tried
+from flyball.learn.trying import explore, trials
+from flyball.learn.trying.explore import Found, Score
+from flyball.learn.trying.trials import Tried
 
 
 class Knobs(fb.Params):

@@ -21,7 +21,7 @@ from flyball._kernel.errors import StateError
 from flyball.adapters.embedded import fresh
 from flyball.cycle import apply, causes, environment, reproduce
 from flyball.cycle.session import Session
-from flyball.learn import train
+from flyball.learn.fit import train
 from flyball.release import version
 from tests.oracles import projects
 

@@ -24,7 +24,7 @@ from sklearn.dummy import DummyClassifier
 from sklearn.preprocessing import OneHotEncoder
 
 from flyball._kernel.errors import StateError
-from flyball.learn import encode
+from flyball.learn.encoding import encode
 from flyball.learn.export import graph, native, predictor, skops_zip
 
 SOURCE = Path(__file__).parents[2] / "src" / "flyball"

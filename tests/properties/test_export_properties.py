@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from xgboost import XGBClassifier
 
-from flyball.learn import encode
+from flyball.learn.encoding import encode
 from flyball.learn.export import boosted, lightgbm_c, xgboost_json
 
 TYPES: dict[str, tuple[pl.DataType, encode.Kind, st.SearchStrategy[Any]]] = {

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flyball.learn import metrics
-from flyball.learn.metrics import Panel
+from flyball.learn.quality import metrics
+from flyball.learn.quality.metrics import Panel
 
 CLASSES = [m.name for m in metrics.CLASSIFICATION]
 RANKED = ["roc_auc", "average_precision"]

@@ -8,8 +8,8 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from flyball.learn import design, encode
-from flyball.learn.texts import Recipe
+from flyball.learn.encoding import design, encode
+from flyball.learn.encoding.texts import Recipe
 
 PIECES = [
     "free",

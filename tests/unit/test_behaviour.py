@@ -16,11 +16,12 @@ import flyball as fb
 from flyball._kernel.conditions import Condition, Measurement, Outcome, judge
 from flyball._kernel.errors import DataError, DeclarationError
 from flyball.data import contract
-from flyball.learn import behaviour, fold, gates
+from flyball.learn import behaviour, gates
 from flyball.learn import examples as building
 from flyball.learn import model as models
 from flyball.learn.behaviour import Answer, Behaviour
 from flyball.learn.examples import Examples
+from flyball.learn.fit import fold
 from flyball.learn.model import Model
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -17,9 +17,9 @@ from flyball.app import App
 from flyball.cli import opening
 from flyball.cycle import apply, card
 from flyball.cycle.session import Session
-from flyball.learn import card as cards
-from flyball.learn.card import Card
-from flyball.learn.sheet import Rendered
+from flyball.learn.reports import card as cards
+from flyball.learn.reports.card import Card
+from flyball.learn.reports.sheet import Rendered
 from flyball.release.approval import Approved
 from tests import lending
 from tests.unit.test_report import HOSTILE, Page

@@ -14,7 +14,7 @@ from flyball.cli import opening
 from flyball.cycle import artifacts, diff, tested
 from flyball.cycle.diff import Difference
 from flyball.cycle.session import Session
-from flyball.learn import fitting
+from flyball.learn.fit import fitting
 from tests import lending
 
 

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from flyball._kernel.errors import DataError, DeclarationError, StateError
-from flyball.learn import encode
+from flyball.learn.encoding import encode
 
 TRAINING = pl.DataFrame(
     {

@@ -14,12 +14,13 @@ from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.linear_model import LogisticRegression
 
 from flyball._kernel import facts
-from flyball.learn import encode, train
+from flyball.learn.encoding import encode
 from flyball.learn.examine import diagnosis, examined, refit, robust, seeds, size, telling
 from flyball.learn.examine.examined import Examined
 from flyball.learn.examine.subject import Rows, Subject
 from flyball.learn.export import pack, predictor
 from flyball.learn.export.several import Several
+from flyball.learn.fit import train
 from flyball.learn.task import ANOMALY, BINARY, REGRESSION, Task
 
 N = 400

@@ -20,13 +20,14 @@ from flyball._kernel import facts
 from flyball._kernel import metrics as named
 from flyball._kernel.conditions import Measurement
 from flyball._kernel.errors import StateError
-from flyball.learn import encode, task
-from flyball.learn.evaluate import Compared
+from flyball.learn import task
+from flyball.learn.encoding import encode
 from flyball.learn.explain import dependence, explanation, neighbours, pictures, shap
 from flyball.learn.explain.explanation import Explanation, Subject
 from flyball.learn.export import native, pack, predictor, several
+from flyball.learn.quality.evaluate import Compared
+from flyball.learn.quality.worth import Rows
 from flyball.learn.task import Task
-from flyball.learn.worth import Rows
 
 N = 400
 RNG = np.random.default_rng(3)

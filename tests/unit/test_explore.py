@@ -15,11 +15,12 @@ import flyball as fb
 from flyball import days
 from flyball._kernel import facts
 from flyball._kernel.errors import AdapterError, DataError, DeclarationError
-from flyball.learn import explore, rungs, trials
-from flyball.learn.explore import Course, Progress
+from flyball.learn.fit import rungs
 from flyball.learn.knobs import Knob
 from flyball.learn.search import Search
-from flyball.learn.trials import Ended
+from flyball.learn.trying import explore, trials
+from flyball.learn.trying.explore import Course, Progress
+from flyball.learn.trying.trials import Ended
 
 SPLIT = fb.by_time(days(30))
 

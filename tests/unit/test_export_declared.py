@@ -18,10 +18,12 @@ from xgboost import XGBClassifier, XGBRegressor
 
 import flyball as fb
 from flyball._kernel.errors import DeclarationError
-from flyball.learn import encode, rule, train
 from flyball.learn import model as models
+from flyball.learn import rule
+from flyball.learn.encoding import encode
 from flyball.learn.export import ruled
 from flyball.learn.export.several import Several
+from flyball.learn.fit import train
 from flyball.learn.model import Model
 from flyball.learn.search import SEED
 

@@ -14,10 +14,11 @@ from sklearn.linear_model import LogisticRegression
 from xgboost import XGBClassifier, XGBRegressor
 
 from flyball._kernel.errors import DataError, DeclarationError, StateError
-from flyball.learn import encode, train
+from flyball.learn.encoding import encode
 from flyball.learn.export import boosted, lightgbm_c, pack, predictor, several, xgboost_json
 from flyball.learn.export.several import Several
-from flyball.learn.rivals import baseline, linear
+from flyball.learn.fit import train
+from flyball.learn.fit.rivals import baseline, linear
 from flyball.learn.task import ANOMALY, BINARY, REGRESSION, Task
 
 RANDOM = np.random.default_rng(0)

@@ -18,16 +18,16 @@ from flyball._kernel.errors import DeclarationError
 from flyball.adapters.memory.online import MemoryOnline
 from flyball.cycle import features as told
 from flyball.cycle import tested
-from flyball.learn import encode
 from flyball.learn import model as models
 from flyball.learn import reference as references
+from flyball.learn.encoding import encode
+from flyball.learn.encoding.texts import Recipe
 from flyball.learn.examples import Counts, Examples
 from flyball.learn.features import offline
 from flyball.learn.features.declare import FeatureSet, Output
 from flyball.learn.features.lookup import Lookup
 from flyball.learn.features.notation import text
 from flyball.learn.model import Model
-from flyball.learn.texts import Recipe
 from flyball.serve.journal import Entry
 from flyball.watch.live import Live
 

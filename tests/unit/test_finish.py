@@ -16,8 +16,9 @@ from sklearn.isotonic import IsotonicRegression
 import flyball as fb
 from flyball._kernel import facts
 from flyball._kernel.errors import StateError
-from flyball.learn import finish, finishing
+from flyball.learn import finish
 from flyball.learn.finish import Finish, Knots, Sigmoid
+from flyball.learn.fit import finishing
 from flyball.learn.task import BINARY, Task
 from flyball.learn.treatment import Best, Costs, Treatment
 

@@ -15,7 +15,7 @@ from flyball import champion, days, hours, metrics, ms
 from flyball._kernel.conditions import Condition, Measurement, Metric, Outcome, Whom
 from flyball._kernel.errors import Bug, DataError, DeclarationError
 from flyball.learn import gates
-from flyball.learn.evaluate import HeldOut
+from flyball.learn.quality.evaluate import HeldOut
 from flyball.learn.task import Task
 
 N = 4000

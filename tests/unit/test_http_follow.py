@@ -22,8 +22,8 @@ from flyball._kernel.facts import Fact
 from flyball.adapters.memory.journal import MemoryJournal
 from flyball.cycle import answering, artifacts
 from flyball.cycle.session import Session
-from flyball.learn import fitting
 from flyball.learn.export import predictor
+from flyball.learn.fit import fitting
 from flyball.release import route, version
 from flyball.release.rollout import Aborted, Advanced, Promoted, RolledBack, Started, Step
 from flyball.release.version import Registered

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from flyball.learn import metrics
-from flyball.learn.measures import FINISH, RANKED, Terms
-from flyball.learn.metrics import Draws, Panel
+from flyball.learn.quality import metrics
+from flyball.learn.quality.measures import FINISH, RANKED, Terms
+from flyball.learn.quality.metrics import Draws, Panel
 
 QUANTILES = (0.1, 0.5, 0.9)
 COSTS = (2.0, 7.0)

@@ -10,8 +10,8 @@ import pytest
 from sklearn import metrics as sk
 
 from flyball._kernel.errors import Bug, DataError
-from flyball.learn import metrics
-from flyball.learn.metrics import Draws, Panel
+from flyball.learn.quality import metrics
+from flyball.learn.quality.metrics import Draws, Panel
 
 CLASSES = [m.name for m in metrics.CLASSIFICATION]
 NUMBERS = [m.name for m in metrics.REGRESSION]

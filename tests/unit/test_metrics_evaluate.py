@@ -10,8 +10,8 @@ from sklearn import metrics as sk
 
 from flyball._kernel import facts
 from flyball._kernel.errors import DataError
-from flyball.learn import curves, evaluate, metrics
-from flyball.learn.evaluate import Evaluation, HeldOut
+from flyball.learn.quality import curves, evaluate, metrics
+from flyball.learn.quality.evaluate import Evaluation, HeldOut
 
 N = 3000
 

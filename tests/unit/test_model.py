@@ -16,7 +16,7 @@ from flyball._kernel.errors import DeclarationError
 from flyball.cycle import causes
 from flyball.data.contract import Ref
 from flyball.learn import model as models
-from flyball.learn import train
+from flyball.learn.fit import train
 from flyball.learn.model import Model
 
 

@@ -10,8 +10,8 @@ import pytest
 from markdown_it import MarkdownIt
 
 from flyball._kernel.conditions import Measurement, Outcome, Verdict
-from flyball.learn import charts
-from flyball.learn.report import Rendered
+from flyball.learn.drawing import charts
+from flyball.learn.reports.report import Rendered
 from flyball.watch import picture, report
 from flyball.watch.chronicle import (
     Chronicle,

@@ -26,7 +26,7 @@ from flyball.data.drafts import glance
 from flyball.data.sketches import bias, sketch
 from flyball.data.sketches.bias import Share
 from flyball.data.tables import KNOWN, OUTCOME_KNOWN
-from flyball.learn import portrait
+from flyball.learn.drawing import portrait
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
 HOSTILE = "<script>alert(1)</script>"

@@ -17,9 +17,12 @@ import flyball as fb
 from flyball import champion, ms
 from flyball._kernel import facts
 from flyball._kernel.conditions import Measurement, Outcome, Verdict
-from flyball.learn import charts, evaluate, gates, metrics, page, report
-from flyball.learn.evaluate import Evaluation, HeldOut
-from flyball.learn.report import Subject
+from flyball.learn import gates
+from flyball.learn.drawing import charts, page
+from flyball.learn.quality import evaluate, metrics
+from flyball.learn.quality.evaluate import Evaluation, HeldOut
+from flyball.learn.reports import report
+from flyball.learn.reports.report import Subject
 from flyball.learn.task import Task
 
 HOSTILE = "\"'><script>alert(1)</script><img src=x onerror=alert(2)>`|](javascript:alert(3))**\n# \x00\u202e&amp;"

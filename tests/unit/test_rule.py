@@ -11,8 +11,10 @@ import polars as pl
 import pytest
 
 from flyball._kernel.errors import DeclarationError, StateError
-from flyball.learn import encode, rule, train
+from flyball.learn import rule
+from flyball.learn.encoding import encode
 from flyball.learn.export import pack, predictor, ruled
+from flyball.learn.fit import train
 from flyball.learn.task import BINARY, REGRESSION, Task
 
 FRAME = pl.DataFrame({"town": ["Ulm", "Bonn", None], "size": [0.1, 2.5, None], "floor": [3, 4, None]})

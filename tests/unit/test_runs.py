@@ -21,8 +21,8 @@ from flyball.adapters.memory.facts import MemoryFacts
 from flyball.adapters.memory.keys import MemorySigner
 from flyball.cycle import runs
 from flyball.cycle.session import Session
-from flyball.learn import trial_charts, trials
-from flyball.learn.trials import Trial, Tried
+from flyball.learn.trying import trial_charts, trials
+from flyball.learn.trying.trials import Trial, Tried
 from flyball.release import rollout, version
 from flyball.release.rollout import Promoted
 from flyball.release.version import Judged, Registered

@@ -9,12 +9,14 @@ import polars as pl
 import pytest
 
 from flyball._kernel import facts
-from flyball.learn import encode, split, suspects
+from flyball.learn import split
+from flyball.learn.doubts import suspects
+from flyball.learn.doubts.suspects import Checked
+from flyball.learn.encoding import encode
+from flyball.learn.encoding.texts import Recipe
 from flyball.learn.examples import Counts, Examples
 from flyball.learn.split import Bounds
-from flyball.learn.suspects import Checked
 from flyball.learn.task import ANOMALY, BINARY, REGRESSION, Task
-from flyball.learn.texts import Recipe
 
 N = 1200
 START = datetime(2020, 1, 1, tzinfo=UTC)

@@ -13,8 +13,8 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 
 from flyball._kernel.errors import DataError, DeclarationError, StateError
-from flyball.learn import design, encode, texts
-from flyball.learn.texts import Recipe
+from flyball.learn.encoding import design, encode, texts
+from flyball.learn.encoding.texts import Recipe
 
 MESSAGES = ["Free prize now", "free PRIZE, now now", None, "see you at home", "home at six", "a free home"]
 FRAME = pl.DataFrame({"message": MESSAGES, "day": [1, 2, 3, 4, 5, None], "sender": ["x", "y", "x", None, "y", "x"]})

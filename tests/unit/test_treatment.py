@@ -13,10 +13,10 @@ from lightgbm import LGBMClassifier
 import flyball as fb
 from flyball import metrics
 from flyball._kernel.errors import DataError, DeclarationError
-from flyball.learn import fold
 from flyball.learn import model as models
-from flyball.learn.measures import PLAIN
+from flyball.learn.fit import fold
 from flyball.learn.model import Model
+from flyball.learn.quality.measures import PLAIN
 
 
 class Loan(fb.Contract):

@@ -14,8 +14,8 @@ import flyball as fb
 from flyball import average_precision, champion, days, error_rate, hours, mean_absolute_error, ms, p99_latency, roc_auc
 from flyball._kernel.clock import from_micros, micros
 from flyball._kernel.conditions import Condition, Measurement, Outcome, judge
-from flyball.learn import metrics
 from flyball.learn.model import Model
+from flyball.learn.quality import metrics
 from flyball.serve.journal import Entry
 from flyball.serve.outcomes import Posted
 from flyball.watch import quality

@@ -7,9 +7,9 @@ import pytest
 
 from flyball._kernel import conditions
 from flyball._kernel.conditions import Measurement, Metric
-from flyball.learn import worth
-from flyball.learn.metrics import Array, Outcome
-from flyball.learn.worth import Matrix, Rows
+from flyball.learn.quality import worth
+from flyball.learn.quality.metrics import Array, Outcome
+from flyball.learn.quality.worth import Matrix, Rows
 
 SEED = 7
 FEATURES = {"signal": [0], "noise": [1], "unread": [2]}

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from flyball.data.contract import Contract
     from flyball.data.sketches.bias import Bias, Share
     from flyball.data.sketches.sketch import Sketch
-    from flyball.learn.portrait import Subject
+    from flyball.learn.drawing.portrait import Subject
 
 _HEAD = ("column", "type", "missing", "distinct", "least", "5 %", "median", "95 %", "greatest", "shape", "top")
 
@@ -60,7 +60,7 @@ def _of_file(path: Path) -> Subject:
     from flyball.data import source
     from flyball.data.contract import Contract
     from flyball.data.drafts import glance
-    from flyball.learn.portrait import Subject
+    from flyball.learn.drawing.portrait import Subject
 
     at = source.Files(path.name)
     found = source.Source(path.name, at, lambda raw: raw, Contract, place=Place(str(path.resolve()), 0))
@@ -78,7 +78,7 @@ def _of_table(
 ) -> Subject:
     from flyball.cycle import profiled
     from flyball.data import contract
-    from flyball.learn.portrait import Subject
+    from flyball.learn.drawing.portrait import Subject
 
     chosen = session.app.model(asked[0]) if asked is not None else None
     table = chosen.question if chosen is not None and not name else _table(session, name)
@@ -173,7 +173,7 @@ def _say(subject: Subject, html: Path | None, *, as_json: bool) -> int:
     from flyball.data.sketches import shape, sketch
 
     if html is not None:
-        from flyball.learn import portrait
+        from flyball.learn.drawing import portrait
 
         with say.err.status("drawing …"):
             page = portrait.render(subject)

@@ -36,8 +36,8 @@ def run(
 
 
 def _show(found: Difference) -> None:
-    from flyball.learn import page
-    from flyball.learn.shown import measured
+    from flyball.learn.drawing import page
+    from flyball.learn.reports.shown import measured
 
     say.line(f"[bold]{escape(found.says)}[/]")
     say.table(("of", "cause", ""), [(c.of, c.name, c.what) for c in found.causes], whole=("of",))

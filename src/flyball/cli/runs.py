@@ -160,7 +160,7 @@ def _apart(a: object, b: object) -> str:
 
 def _draw(rows: pl.DataFrame, app: str, file: Path) -> None:
     from flyball.cycle import runs
-    from flyball.learn import trial_charts
+    from flyball.learn.trying import trial_charts
 
     with say.err.status("drawing …"):
         dots = runs.dots(rows)

@@ -24,8 +24,8 @@ from flyball._kernel.errors import Bug, FlyballError, StateError
 from flyball.cycle import artifacts, causes
 from flyball.cycle.session import Session
 from flyball.data import contract
-from flyball.learn import encode
 from flyball.learn import model as models
+from flyball.learn.encoding import encode
 from flyball.learn.export.predictor import Kind, Matrix
 from flyball.learn.features import lookup
 from flyball.learn.model import Model
@@ -44,7 +44,7 @@ SUBJECTS = "subjects"
 SCORES: Final = "scores.npy"
 """What training left of its models on the held-out rows, float64 (models, rows) or (models, rows, width): the declared one
 first, the baseline last.
-Named as in `learn.fitting`, which a server does not load: it would bring LightGBM and scikit-learn with it."""
+Named as in `learn.fit.fitting`, which a server does not load: it would bring LightGBM and scikit-learn with it."""
 
 Say = Callable[[str], None]
 Known = Mapping[tuple[str, str], Plan]

@@ -17,9 +17,9 @@ import polars as pl
 from flyball._kernel.errors import StateError
 from flyball.data import contract
 from flyball.learn import examples as building
-from flyball.learn import fitting
-from flyball.learn.evaluate import Evaluation
+from flyball.learn.fit import fitting
 from flyball.learn.model import Model
+from flyball.learn.quality.evaluate import Evaluation
 
 SHOWN = 8
 """Columns, metrics and artifacts that are named of a step."""

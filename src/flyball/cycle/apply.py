@@ -21,7 +21,7 @@ from flyball.cycle import arrivals, card, expectations, gather, judging, pipelin
 from flyball.cycle.session import Event, Session, Tell, held, silent, still_held
 from flyball.cycle.steps import Done, Failed, Planned
 from flyball.cycle.work import Work
-from flyball.learn import train
+from flyball.learn.fit import train
 from flyball.learn.model import Model
 from flyball.release import rollout, route
 

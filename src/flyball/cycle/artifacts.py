@@ -7,9 +7,10 @@ from typing import Literal
 import msgspec
 
 from flyball.cycle.session import Session
-from flyball.learn import encode, finish, rule
+from flyball.learn import finish, rule
 from flyball.learn import model as models
 from flyball.learn import reference as references
+from flyball.learn.encoding import encode
 from flyball.learn.export import predictor
 from flyball.learn.task import Kind, Task
 from flyball.release import version

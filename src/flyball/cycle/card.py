@@ -19,19 +19,22 @@ from flyball._kernel.facts import Said, Stored
 from flyball.cycle import artifacts, environment, tested, touched
 from flyball.cycle.session import Session
 from flyball.cycle.steps import Done
-from flyball.learn import card as cards
-from flyball.learn import finish, fitting, held, report, trials
-from flyball.learn.card import Card, Decided, Source
-from flyball.learn.card_parts import BEST, Trials
-from flyball.learn.evaluate import Evaluation
+from flyball.learn import finish, held
+from flyball.learn.doubts.suspects import Checked
 from flyball.learn.examine.examined import Examined
 from flyball.learn.examine.paired import Paired
 from flyball.learn.explain.explanation import Explanation
 from flyball.learn.export import predictor
-from flyball.learn.fitting import Offers
-from flyball.learn.mitigation import Mitigation
-from flyball.learn.sheet import Rendered
-from flyball.learn.suspects import Checked
+from flyball.learn.fit import fitting
+from flyball.learn.fit.fitting import Offers
+from flyball.learn.fit.mitigation import Mitigation
+from flyball.learn.quality.evaluate import Evaluation
+from flyball.learn.reports import card as cards
+from flyball.learn.reports import report
+from flyball.learn.reports.card import Card, Decided, Source
+from flyball.learn.reports.card_parts import BEST, Trials
+from flyball.learn.reports.sheet import Rendered
+from flyball.learn.trying import trials
 from flyball.release import rollout, version
 from flyball.release.approval import Approved
 from flyball.release.rollout import Aborted, Advanced, Paused, Promoted, Resumed, RolledBack, Started

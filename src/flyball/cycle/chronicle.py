@@ -22,12 +22,12 @@ from flyball._kernel.facts import Said, Stored
 from flyball.cycle import retrain
 from flyball.cycle.retrain import Retrained, Retraining
 from flyball.cycle.session import Session
-from flyball.learn import metrics
 from flyball.learn import model as models
 from flyball.learn import reference as references
-from flyball.learn import report as reports
 from flyball.learn.model import Model
+from flyball.learn.quality import metrics
 from flyball.learn.reference import Says
+from flyball.learn.reports import report as reports
 from flyball.release import rollout, version
 from flyball.release.rollout import Aborted, Advanced, Promoted, RolledBack, Started
 from flyball.serve.journal import Entry

@@ -23,16 +23,17 @@ from flyball._kernel.conditions import Measurement
 from flyball._kernel.errors import StateError
 from flyball.cycle import artifacts, card, tested
 from flyball.cycle.session import Session
-from flyball.learn import finish, fitting, fold, split
-from flyball.learn.evaluate import Evaluation
+from flyball.learn import finish, split
 from flyball.learn.examine import paired as pairing
 from flyball.learn.examine.paired import Paired
 from flyball.learn.examine.subject import Rows
 from flyball.learn.examples import Examples
 from flyball.learn.export.predictor import Predictor
 from flyball.learn.finish import Finish
+from flyball.learn.fit import fitting, fold
 from flyball.learn.held import Held
 from flyball.learn.knobs import Knob
+from flyball.learn.quality.evaluate import Evaluation
 from flyball.learn.task import Answers, Task
 from flyball.release.version import Manifest
 

@@ -14,13 +14,15 @@ from flyball._kernel.errors import DeclarationError
 from flyball._kernel.facts import Fact
 from flyball.cycle import gather, learning, snapshot, tested, touched
 from flyball.cycle.session import Event, Session, Tell, held
-from flyball.learn import evaluate as evaluating
 from flyball.learn import examples as building
-from flyball.learn import fitting, report, split
-from flyball.learn.evaluate import Evaluation
-from flyball.learn.explore import Course, Found
+from flyball.learn import split
+from flyball.learn.fit import fitting
 from flyball.learn.model import Model
+from flyball.learn.quality import evaluate as evaluating
+from flyball.learn.quality.evaluate import Evaluation
+from flyball.learn.reports import report
 from flyball.learn.split import Bounds
+from flyball.learn.trying.explore import Course, Found
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """What is known of a version beyond its quality: what is suspicious about its rows, where it is weak, and why it answers.
 
-    suspects.json     leaks, shifts and duplicates among the rows that trained and tested it     `learn.suspects`
+    suspects.json     leaks, shifts and duplicates among the rows that trained and tested it     `learn.doubts.suspects`
     examined.json     worst slices, robustness, fit, seeds, calibration                         `learn.examine`
     explanation.json  what each feature contributes, and what simpler models reach               `learn.explain`
 
@@ -18,11 +18,11 @@ import polars as pl
 
 from flyball._kernel import facts
 from flyball._kernel.conditions import Metric
-from flyball.learn import design, encode, finish, fitting, fold, rule, split, suspects, train
+from flyball.learn import finish, rule, split
 from flyball.learn import model as models
-from flyball.learn import worth as worths
-from flyball.learn.encode import Encoder
-from flyball.learn.evaluate import Evaluation
+from flyball.learn.doubts import suspects
+from flyball.learn.encoding import design, encode
+from flyball.learn.encoding.encode import Encoder
 from flyball.learn.examine import examined
 from flyball.learn.examine import refit as refits
 from flyball.learn.examine.subject import Rows, Subject
@@ -31,9 +31,12 @@ from flyball.learn.explain import explanation
 from flyball.learn.export import predictor
 from flyball.learn.export.predictor import Predictor
 from flyball.learn.finish import Finish
+from flyball.learn.fit import fitting, fold, train
 from flyball.learn.knobs import Knob
-from flyball.learn.measures import Terms
 from flyball.learn.model import Model
+from flyball.learn.quality import worth as worths
+from flyball.learn.quality.evaluate import Evaluation
+from flyball.learn.quality.measures import Terms
 from flyball.learn.split import Bounds, Mask
 
 SUSPECTS, EXAMINED, EXPLANATION = "suspects.json", "examined.json", "explanation.json"

@@ -24,18 +24,19 @@ from flyball.cycle import answering, artifacts, erasures, tested
 from flyball.cycle.session import Event, Session, Tell, silent
 from flyball.data import contract
 from flyball.data.contract import Personal
-from flyball.learn import encode, split
 from flyball.learn import reference as references
-from flyball.learn import worth as worths
-from flyball.learn.encode import Encoder
-from flyball.learn.evaluate import Evaluation
+from flyball.learn import split
+from flyball.learn.encoding import encode
+from flyball.learn.encoding.encode import Encoder
 from flyball.learn.examples import Examples
 from flyball.learn.explain import explanation, neighbours, shap
 from flyball.learn.explain.explanation import Explanation, Subject
 from flyball.learn.explain.walks import Contributions
 from flyball.learn.export.predictor import Matrix
 from flyball.learn.held import Held
-from flyball.learn.measures import Terms
+from flyball.learn.quality import worth as worths
+from flyball.learn.quality.evaluate import Evaluation
+from flyball.learn.quality.measures import Terms
 from flyball.learn.task import Task
 from flyball.release.version import Manifest
 from flyball.serve import reply, router

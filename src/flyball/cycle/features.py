@@ -31,14 +31,16 @@ from flyball.cycle.session import Event, Session, Tell
 from flyball.data import contract
 from flyball.data.contract import Contract
 from flyball.learn import examples as building
-from flyball.learn import fold, gates, metrics, split
+from flyball.learn import gates, split
 from flyball.learn import model as models
-from flyball.learn import worth as worths
 from flyball.learn.examples import Examples
 from flyball.learn.features import online
 from flyball.learn.features.declare import Called, Computed, Feature, FeatureSet, Given, Latest, Text, Window
-from flyball.learn.measures import Terms
+from flyball.learn.fit import fold
 from flyball.learn.model import Model
+from flyball.learn.quality import metrics
+from flyball.learn.quality import worth as worths
+from flyball.learn.quality.measures import Terms
 from flyball.release import rollout, version
 from flyball.release.rollout import Rollout
 from flyball.release.version import Manifest

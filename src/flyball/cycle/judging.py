@@ -21,11 +21,12 @@ from flyball.cycle import artifacts, environment, learning, rival, tested, touch
 from flyball.cycle.session import Session
 from flyball.cycle.steps import Done, Ran
 from flyball.cycle.work import Work
-from flyball.learn import behaviour, fitting, gates, split
+from flyball.learn import behaviour, gates, split
 from flyball.learn.behaviour import Behaviour
-from flyball.learn.encode import Encoder
-from flyball.learn.evaluate import Evaluation
+from flyball.learn.encoding.encode import Encoder
 from flyball.learn.export.predictor import ARTIFACTS, Predictor
+from flyball.learn.fit import fitting
+from flyball.learn.quality.evaluate import Evaluation
 from flyball.learn.task import Answers
 from flyball.release import approval, moves, rollout, version
 from flyball.release.rollout import Rollout

@@ -21,19 +21,22 @@ from flyball.cycle.steps import Done, Ran
 from flyball.cycle.work import Work
 from flyball.data import contract
 from flyball.data.contract import Protected
-from flyball.learn import automatic, fitting, knobs, metrics, split, suspects, treatment
-from flyball.learn import evaluate as evaluating
 from flyball.learn import examples as building
+from flyball.learn import knobs, split, treatment
 from flyball.learn import model as models
 from flyball.learn import reference as references
-from flyball.learn.evaluate import Evaluation
+from flyball.learn.doubts import suspects
+from flyball.learn.doubts.suspects import Checked
 from flyball.learn.examine import telling
 from flyball.learn.examine.examined import Examined
 from flyball.learn.examples import Examples
-from flyball.learn.explore import Found
+from flyball.learn.fit import automatic, fitting
 from flyball.learn.model import Model
+from flyball.learn.quality import evaluate as evaluating
+from flyball.learn.quality import metrics
+from flyball.learn.quality.evaluate import Evaluation
 from flyball.learn.split import Bounds
-from flyball.learn.suspects import Checked
+from flyball.learn.trying.explore import Found
 
 
 def examples_causes(work: Work, _: Mapping[str, Done]) -> Mapping[str, object]:

@@ -12,8 +12,8 @@ from flyball.cycle import arrivals, contracts, judging, pipeline, steps, suspect
 from flyball.cycle.session import Session, silent
 from flyball.cycle.steps import Done, Pinned, Planned
 from flyball.cycle.work import Work
-from flyball.learn import train
 from flyball.learn.features.declare import Called
+from flyball.learn.fit import train
 from flyball.learn.model import Model
 from flyball.release import rollout
 

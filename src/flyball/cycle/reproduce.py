@@ -20,9 +20,9 @@ from flyball.cycle.session import Session, Tell, silent
 from flyball.cycle.steps import Pinned
 from flyball.cycle.work import Work
 from flyball.learn import examples as building
-from flyball.learn import fitting
 from flyball.learn import reference as references
-from flyball.learn.evaluate import Evaluation
+from flyball.learn.fit import fitting
+from flyball.learn.quality.evaluate import Evaluation
 from flyball.release.version import Manifest
 
 MADE = ("examples", "train", "evaluate", "examine")

@@ -13,15 +13,16 @@ from flyball.cycle import artifacts, causes, tested
 from flyball.cycle.session import Session
 from flyball.cycle.steps import Done
 from flyball.cycle.work import Work
-from flyball.learn import fold, split
 from flyball.learn import model as models
-from flyball.learn.evaluate import Evaluation, HeldOut
+from flyball.learn import split
 from flyball.learn.examine import paired
 from flyball.learn.examine.paired import Paired
 from flyball.learn.examine.subject import Rows
 from flyball.learn.examples import REQUEST
 from flyball.learn.finish import Finish
-from flyball.learn.measures import Flags
+from flyball.learn.fit import fold
+from flyball.learn.quality.evaluate import Evaluation, HeldOut
+from flyball.learn.quality.measures import Flags
 from flyball.learn.task import Answers, Task
 from flyball.release import rollout
 from flyball.release.version import Manifest

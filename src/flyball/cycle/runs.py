@@ -21,9 +21,9 @@ from flyball._kernel.ports import Facts
 from flyball.cycle.session import Session
 from flyball.data import where as wheres
 from flyball.data.where import Op, Where
-from flyball.learn import trials
 from flyball.learn.knobs import Knob
-from flyball.learn.trial_charts import Dot
+from flyball.learn.trying import trials
+from flyball.learn.trying.trial_charts import Dot
 from flyball.release import rollout, version
 
 _TRIAL: Final = {

@@ -16,14 +16,16 @@ from flyball.cycle.session import Session
 from flyball.cycle.steps import Done
 from flyball.data import contract
 from flyball.data.contract import Outcome, Personal, Protected
-from flyball.learn import encode, finish, fitting, fold, held, split
 from flyball.learn import examples as building
+from flyball.learn import finish, held, split
 from flyball.learn import model as models
-from flyball.learn.evaluate import HeldOut
+from flyball.learn.encoding import encode
 from flyball.learn.examples import Examples
 from flyball.learn.features.declare import Given
+from flyball.learn.fit import fitting, fold
 from flyball.learn.held import Held
 from flyball.learn.model import Model
+from flyball.learn.quality.evaluate import HeldOut
 from flyball.learn.split import Bounds
 from flyball.release.version import Manifest
 

@@ -21,10 +21,10 @@ from flyball.cycle import steps
 from flyball.cycle.session import Session
 from flyball.cycle.steps import Done
 from flyball.cycle.work import Work
-from flyball.learn import trials
-from flyball.learn.explore import Course, Found, Progress
 from flyball.learn.knobs import Knob
-from flyball.learn.trials import Ended, Tried
+from flyball.learn.trying import trials
+from flyball.learn.trying.explore import Course, Found, Progress
+from flyball.learn.trying.trials import Ended, Tried
 
 TOGETHER: Final = 0.05
 """Seconds of trials that are written down together, at most."""

@@ -26,12 +26,12 @@ from flyball._kernel import place
 from flyball._kernel.conditions import Measurement, Metric
 from flyball._kernel.errors import DataError, DeclarationError, bounded
 from flyball.data import contract
-from flyball.learn import metrics
-from flyball.learn.curves import wilson
 from flyball.learn.examples import REQUEST
 from flyball.learn.features import offline
 from flyball.learn.features.declare import Called, Computed, FeatureSet, Given
 from flyball.learn.model import Model
+from flyball.learn.quality import metrics
+from flyball.learn.quality.curves import wilson
 from flyball.learn.task import Answers, Task
 
 ROWS = 2_000

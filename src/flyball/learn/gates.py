@@ -24,12 +24,12 @@ from flyball._kernel.conditions import Condition, Measurement, Outcome, Verdict
 from flyball._kernel.errors import Bug, DeclarationError
 from flyball.data import contract
 from flyball.learn import behaviour as behaviours
-from flyball.learn import evaluate, metrics
 from flyball.learn import model as models
 from flyball.learn.behaviour import Behaviour
-from flyball.learn.evaluate import HeldOut
-from flyball.learn.metrics import Array, Panel
 from flyball.learn.model import Model
+from flyball.learn.quality import evaluate, metrics
+from flyball.learn.quality.evaluate import HeldOut
+from flyball.learn.quality.metrics import Array, Panel
 from flyball.learn.task import Kind
 
 Decision = Literal["release", "held", "rejected"]

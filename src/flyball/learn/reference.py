@@ -22,8 +22,8 @@ from flyball.data import profile
 from flyball.data.profile import Counts, Edges, Profile
 from flyball.learn import model as models
 from flyball.learn.examples import Examples
-from flyball.learn.measures import PLAIN
 from flyball.learn.model import Model
+from flyball.learn.quality.measures import PLAIN
 from flyball.learn.task import Task
 from flyball.learn.treatment import Costs
 

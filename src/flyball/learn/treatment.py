@@ -23,8 +23,8 @@ from flyball._kernel.errors import DeclarationError
 from flyball._kernel.place import Place
 from flyball.data import contract
 from flyball.data.contract import Contract
-from flyball.learn import metrics
 from flyball.learn.features.declare import Expression
+from flyball.learn.quality import metrics
 from flyball.learn.task import Task
 
 Method = Literal["reweighing", "thresholds"]

@@ -50,7 +50,7 @@ from flyball.cycle import account, arrivals, contracts, erasures, expectations, 
 from flyball.cycle.session import Session
 from flyball.data.kinds import Delta, Pushed, Sql, Yields
 from flyball.data.source import Files, Objects, Readers
-from flyball.learn import trials
+from flyball.learn.trying import trials
 from flyball.release import approval, rollout, version
 from flyball.serve.auth import Keys
 from flyball.serve.ingest import Inbox

@@ -29,7 +29,7 @@ from flyball._kernel.conditions import Measurement, Metric
 from flyball._kernel.durations import short
 from flyball.data.expectations.distance import distances
 from flyball.data.profile import Counts
-from flyball.learn import metrics
+from flyball.learn.quality import metrics
 from flyball.learn.reference import Column, Reference
 from flyball.watch.live import HOUR, Live
 from flyball.watch.monitor import FalseAlarms

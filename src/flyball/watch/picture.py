@@ -5,7 +5,8 @@
     monitor-...  what a monitor found, against its limit
     answers      attempts a day, by role
 
-Drawn as `learn.charts` draws: SVG without a script, for light and dark pages. Names come from outside and enter as values only.
+Drawn as `learn.drawing.charts` draws: SVG without a script, for light and dark pages. Names come from outside and enter as
+values only.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from typing import Any, Final
 
 import altair as alt
 
-from flyball.learn import charts
-from flyball.learn.charts import LIGHT, Figure
+from flyball.learn.drawing import charts
+from flyball.learn.drawing.charts import LIGHT, Figure
 from flyball.watch.chronicle import Chronicle, Curve, Series
 
 WIDTH: Final = 960

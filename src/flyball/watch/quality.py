@@ -25,9 +25,10 @@ from flyball._kernel.conditions import Condition, Measurement, Metric, Outcome, 
 from flyball._kernel.errors import DeclarationError
 from flyball._kernel.place import Place
 from flyball.data.interval import Z, wilson
-from flyball.learn import gates, metrics
+from flyball.learn import gates
 from flyball.learn import model as models
 from flyball.learn.model import Model
+from flyball.learn.quality import metrics
 from flyball.learn.reference import Says
 from flyball.learn.task import BINARY, REGRESSION
 from flyball.release.policy import Release

@@ -11,9 +11,9 @@ from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
 from flyball._kernel.conditions import Outcome, Verdict
-from flyball.learn import page
-from flyball.learn.charts import Figure
-from flyball.learn.report import Rendered
+from flyball.learn.drawing import page
+from flyball.learn.drawing.charts import Figure
+from flyball.learn.reports.report import Rendered
 from flyball.watch import picture
 from flyball.watch.chronicle import Chronicle, Count, Way
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from flyball.learn.measures import Array, Outcome, Terms
+from flyball.learn.quality.measures import Array, Outcome, Terms
 from flyball.learn.reference import Says
 from flyball.learn.task import Task
 

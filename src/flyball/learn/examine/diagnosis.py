@@ -28,7 +28,7 @@ from flyball.learn.examine import losses, means, refit
 from flyball.learn.examine.losses import Array, Loss
 from flyball.learn.examine.refit import Parted
 from flyball.learn.examine.subject import REFUSALS, Answer, Fit, Omitted, Rows, Subject, silent
-from flyball.learn.metrics import LEVEL
+from flyball.learn.quality.metrics import LEVEL
 from flyball.learn.search import SEED
 from flyball.learn.task import Answers, Task
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from scipy.special import stdtr, stdtrit
 
 from flyball._kernel.conditions import Measurement
-from flyball.learn.metrics import LEVEL, MIN_BLOCKS
+from flyball.learn.quality.metrics import LEVEL, MIN_BLOCKS
 
 Array = npt.NDArray[np.float64]
 Blocks = npt.NDArray[np.int64]

@@ -22,7 +22,7 @@ from flyball._kernel.conditions import Measurement
 from flyball.learn.examine import losses, means
 from flyball.learn.examine.losses import Array, Labels, Loss
 from flyball.learn.examine.subject import Decisions, Rows, sampled, silent
-from flyball.learn.metrics import LEVEL, SEED
+from flyball.learn.quality.metrics import LEVEL, SEED
 from flyball.learn.task import Answers, Task
 
 REPLICATES, REDRAWN = 1000, 20_000

@@ -14,13 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from flyball._kernel.errors import FlyballError
-from flyball.learn import finish, train
+from flyball.learn import finish
 from flyball.learn.examine import means
 from flyball.learn.examine.subject import REFUSALS, Answer, Fit, Rows
 from flyball.learn.export import pack
 from flyball.learn.export.several import Several
 from flyball.learn.finish import Finish
-from flyball.learn.metrics import MIN_BLOCKS, MIN_CLASS
+from flyball.learn.fit import train
+from flyball.learn.quality.metrics import MIN_BLOCKS, MIN_CLASS
 from flyball.learn.task import Task
 
 ROWS = 10_000

@@ -19,11 +19,11 @@ import numpy as np
 import numpy.typing as npt
 
 from flyball._kernel.conditions import Measurement
-from flyball.learn.encode import LARGEST, UNSEEN, Encoder
+from flyball.learn.encoding.encode import LARGEST, UNSEEN, Encoder
 from flyball.learn.examine import attack, losses, means
 from flyball.learn.examine.attack import CALL, Attack
 from flyball.learn.examine.subject import Matrix, Omitted, Rows, Subject, silent
-from flyball.learn.metrics import LEVEL
+from flyball.learn.quality.metrics import LEVEL
 from flyball.learn.task import Answers
 
 ROWS = 2_000

@@ -14,12 +14,13 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from flyball.learn import design, finish
-from flyball.learn.encode import Encoder
+from flyball.learn import finish
+from flyball.learn.encoding import design
+from flyball.learn.encoding.encode import Encoder
 from flyball.learn.examine.losses import Labels
 from flyball.learn.export.native import FAILURES
 from flyball.learn.finish import Finish
-from flyball.learn.metrics import MIN_BLOCKS, MIN_CLASS, MIN_ROWS, SEED, Blocks
+from flyball.learn.quality.metrics import MIN_BLOCKS, MIN_CLASS, MIN_ROWS, SEED, Blocks
 from flyball.learn.task import Answers, Task
 
 Matrix = npt.NDArray[np.float32]

@@ -20,7 +20,7 @@ from flyball._kernel.conditions import Measurement
 from flyball.learn.examine import means
 from flyball.learn.examine.losses import EDGE, Array
 from flyball.learn.examine.subject import Omitted, Rows, silent
-from flyball.learn.metrics import LEVEL, MIN_CLASS, Blocks
+from flyball.learn.quality.metrics import LEVEL, MIN_CLASS, Blocks
 from flyball.learn.task import Answers, Task
 
 CLASSES = 20

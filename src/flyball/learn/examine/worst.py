@@ -26,7 +26,7 @@ from flyball.learn.examine import losses, means
 from flyball.learn.examine.groups import Column
 from flyball.learn.examine.means import Array, Mask
 from flyball.learn.examine.subject import Rows, silent
-from flyball.learn.metrics import Blocks
+from flyball.learn.quality.metrics import Blocks
 from flyball.learn.task import Answers, Task
 
 ROWS = 50_000

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flyball._kernel.errors import bounded
-from flyball.learn.encode import Encoder
+from flyball.learn.encoding.encode import Encoder
 from flyball.learn.explain.walks import Array
 from flyball.learn.export.predictor import Matrix
 

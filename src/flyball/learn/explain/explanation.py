@@ -20,10 +20,7 @@ import numpy.typing as npt
 from flyball._kernel.conditions import Measurement, Metric
 from flyball._kernel.errors import StateError
 from flyball.data.contract import Contract
-from flyball.learn import metrics
-from flyball.learn import worth as worths
-from flyball.learn.encode import Encoder
-from flyball.learn.evaluate import Compared
+from flyball.learn.encoding.encode import Encoder
 from flyball.learn.explain import dependence as depending
 from flyball.learn.explain import shap
 from flyball.learn.explain.dependence import Dependence, short
@@ -32,6 +29,9 @@ from flyball.learn.explain.walks import Array, Contributions, Places
 from flyball.learn.export.predictor import Matrix, Predictor
 from flyball.learn.features.declare import FeatureSet
 from flyball.learn.finish import Finished
+from flyball.learn.quality import metrics
+from flyball.learn.quality import worth as worths
+from flyball.learn.quality.evaluate import Compared
 from flyball.learn.task import Task
 
 ARTIFACT = "explanation.json"
@@ -76,7 +76,7 @@ class FeatureTold(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         columns: its declared columns.
-        worth: by how much the metric drops when it is shuffled (see `learn.worth`); None where it was not measured.
+        worth: by how much the metric drops when it is shuffled (see `learn.quality.worth`); None where it was not measured.
     """
 
     name: str

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from flyball.learn.encode import Encoder
+from flyball.learn.encoding.encode import Encoder
 from flyball.learn.explain.walks import Array, Places
 from flyball.learn.export.predictor import Matrix
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import altair as alt
 
-from flyball.learn import charts, page
-from flyball.learn.charts import Figure
+from flyball.learn.drawing import charts, page
+from flyball.learn.drawing.charts import Figure
 from flyball.learn.explain import explanation
 from flyball.learn.explain.dependence import Dependence
 from flyball.learn.explain.explanation import Explanation

@@ -18,7 +18,7 @@ import numpy as np
 from flyball._kernel import fingerprint
 from flyball._kernel.errors import DeclarationError, StateError
 from flyball._kernel.place import Place
-from flyball.learn.encode import Encoder
+from flyball.learn.encoding.encode import Encoder
 from flyball.learn.export import predictor
 from flyball.learn.task import Answer, Answers, Task
 

@@ -24,8 +24,8 @@ from flyball._kernel.errors import DeclarationError
 from flyball._kernel.place import Place
 from flyball.data import contract
 from flyball.data.contract import Contract, Ref
+from flyball.learn.encoding.texts import Recipe
 from flyball.learn.features.aggregate import Aggregate
-from flyball.learn.texts import Recipe
 
 Kind = Literal["category", "number", "text"]
 

@@ -25,6 +25,7 @@ from flyball._kernel.errors import DeclarationError
 from flyball._kernel.place import Place
 from flyball.data import contract
 from flyball.data.contract import Contract
+from flyball.learn.encoding.texts import Recipe, Split
 from flyball.learn.features import aggregate
 from flyball.learn.features.aggregate import Aggregate
 from flyball.learn.features.declare import (
@@ -39,7 +40,6 @@ from flyball.learn.features.declare import (
     Text,
     Window,
 )
-from flyball.learn.texts import Recipe, Split
 
 Definition = pl.Expr | Feature
 """What a name is given to."""
@@ -193,7 +193,7 @@ def text(
     min_rows: int = 3,
     sublinear: bool = False,
 ) -> Text:
-    """A text of the request, read by its terms (tf-idf, see `learn.texts`); without this a text is one category.
+    """A text of the request, read by its terms (tf-idf, see `learn.encoding.texts`); without this a text is one category.
 
     A column needs no name, and with one can be read twice: `features(words=text(Sms.message), parts=text(Sms.message,
     by="char", grams=(2, 5)))`.

@@ -1,0 +1,1 @@
+"""Doubts about examples: what leaks, what shifted, what is there twice."""

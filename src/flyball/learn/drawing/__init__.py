@@ -1,0 +1,1 @@
+"""Pictures and pages that need nothing else to be looked at."""

@@ -1,0 +1,1 @@
+"""Quality: metrics with intervals, evaluations, and what each feature is worth."""

@@ -1,0 +1,1 @@
+"""The search for knobs: what is tried, in which order, and what was tried."""
