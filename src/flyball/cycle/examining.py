@@ -13,12 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import msgspec
-import numpy as np
 import polars as pl
 
 from flyball._kernel import facts
 from flyball._kernel.conditions import Metric
-from flyball.learn import finish, rule, split
+from flyball.learn import finish, rule, sampling, split
 from flyball.learn import model as models
 from flyball.learn.doubts import suspects
 from flyball.learn.encoding import design, encode
@@ -140,8 +139,7 @@ def _rows(given: Trained, encoder: Encoder, mask: Mask) -> Rows:
 
 def _dense(rows: Rows) -> encode.Matrix:
     """As many of them as an explanation reads, evenly."""
-    taken = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), explanation.TRAIN_ROWS)).round().astype(np.intp))
-    return rows.at(taken).dense
+    return rows.at(sampling.evenly(len(rows), explanation.TRAIN_ROWS)).dense
 
 
 def _judged(given: Trained, encoder: Encoder, mask: Mask, test: Rows) -> worths.Rows:

@@ -20,6 +20,7 @@ from flyball._kernel.facts import Fact, Said
 from flyball.cycle import artifacts, environment, learning, rival, tested, touched
 from flyball.cycle.session import Session
 from flyball.cycle.steps import Done, Ran
+from flyball.cycle.tested import Tested
 from flyball.cycle.work import Work
 from flyball.learn import behaviour, gates, split
 from flyball.learn.behaviour import Behaviour
@@ -104,10 +105,9 @@ def judge(work: Work, done: Mapping[str, Done]) -> Ran:
         rows,
         champion=champion.scores if isinstance(champion, rival.Answered) else champion,
         latency=fitting.latency(answering, found.matrix, session.clock.monotonic) if timed else None,
-        told=dict(_elsewhere(work, manifest, done, answering)),
+        told=dict(_elsewhere(work, manifest, found, answering)),
     )
-    loaded = tested.load_examples(session, done)
-    look = touched.of(session, work.model, manifest.version, loaded, work.bounds(loaded))
+    look = touched.of(session, work.model, manifest.version, found.examples, found.bounds)
     said = Judged(version=manifest.version, decision=judged.decision, verdicts=list(judged.verdicts))
     outputs = {"decision": judged.decision, VERDICTS: session.blobs.put(msgspec.json.encode(said.verdicts))}
     if isinstance(champion, rival.Answered):
@@ -118,7 +118,7 @@ def judge(work: Work, done: Mapping[str, Done]) -> Ran:
 
 
 def _elsewhere(
-    work: Work, manifest: Manifest, done: Mapping[str, Done], answering: Predictor
+    work: Work, manifest: Manifest, found: Tested, answering: Predictor
 ) -> Iterator[tuple[str, tuple[Measurement | None, str]]]:
     """What gates are told that no column of the held-out rows can show: what is expected, size, approval."""
     session = work.session
@@ -130,11 +130,9 @@ def _elsewhere(
             size = float(len(session.blobs.get(manifest.artifacts[ARTIFACTS[answering.name]])))
             yield str(gate), (Measurement(estimate=size, low=size, high=size, n=1), "bytes of what answers")
         elif isinstance(gate.metric, Behaviour):
-            examples = tested.load_examples(session, done)
-            bounds = work.bounds(examples)
-            test = split.cut(examples, bounds).test
-            encoder, rows = artifacts.load_encoder(session, manifest), examples.frame.filter(pl.Series(test))
-            blocks = split.blocks(examples, bounds, test)
+            test = split.cut(found.examples, found.bounds).test
+            encoder, rows = artifacts.load_encoder(session, manifest), found.examples.frame.filter(pl.Series(test))
+            blocks = found.held_out.blocks
 
             def answer(frame: pl.DataFrame, encoder: Encoder = encoder) -> Answers:
                 return encoder.answers(frame, answering.batch)
@@ -193,7 +191,7 @@ def _said(work: Work, name: str, decision: str, now: Rollout) -> list[Said]:
     return moves.start(now, name, work.session.app.release, reason="passed its gates")
 
 
-def _tested(work: Work, done: Mapping[str, Done]) -> tested.Tested:
+def _tested(work: Work, done: Mapping[str, Done]) -> Tested:
     return tested.tested(work.session, work.model, done, work.pinned.cutoff, ())
 
 

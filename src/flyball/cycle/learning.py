@@ -141,7 +141,7 @@ def evaluate(work: Work, done: Mapping[str, Done]) -> Ran:
     names = [m.name for m in measured(work.model) if m.name in told.measurements]
     shown = ", ".join(f"{name} {told.measurements[name].estimate:.3f}" for name in names[:2])
     answers = found.held_out.scores[found.held_out.main]
-    profiled = reference(work.model, tested.load_examples(work.session, done), found.bounds, answers)
+    profiled = reference(work.model, found.examples, found.bounds, answers)
     return Ran(
         {"evaluation": work.session.blobs.put(data), references.ARTIFACT: work.session.blobs.put(profiled)},
         said=f"{told.n:,} held-out questions, {shown}",

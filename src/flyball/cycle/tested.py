@@ -34,8 +34,13 @@ Dones = Mapping[str, Done]
 
 @dataclass(frozen=True, slots=True)
 class Tested:
-    """The examples of the test span, encoded."""
+    """The examples of the test span, encoded.
 
+    Attributes:
+        examples: all of them, also those that train.
+    """
+
+    examples: Examples
     held_out: HeldOut
     matrix: np.ndarray
     bounds: Bounds
@@ -92,6 +97,7 @@ def held_out(
         if ending.threshold is not None:
             decided[name] = ending.decided(scores[name], fold.groups(frame, ending.by) if ending.by else None)
     return Tested(
+        examples,
         HeldOut(
             outcome=examples.labels[test],
             scores=scores,

@@ -19,6 +19,7 @@ from flyball._kernel.conditions import Measurement
 from flyball._kernel.facts import Projection, Said, Stored
 from flyball.cycle.session import Session
 from flyball.data import contract
+from flyball.data.interval import Z
 from flyball.learn import split
 from flyball.learn.examples import Examples
 from flyball.learn.model import Model
@@ -133,7 +134,7 @@ def luck(count: Count, headline: Measurement) -> float:
     Versions that are judged on the same rows err alike, so it is less in truth; and versions that differ in quality owe less.
     """
     k = count.versions + count.evaluations
-    error = (headline.high - headline.low) / (2 * 1.959964)
+    error = (headline.high - headline.low) / (2 * Z)
     return error * max(0.0, NormalDist().inv_cdf((k - 0.375) / (k + 0.25))) if k > 1 else 0.0
 
 

@@ -26,6 +26,7 @@ from flyball._kernel import place
 from flyball._kernel.conditions import Measurement, Metric
 from flyball._kernel.errors import DataError, DeclarationError, bounded
 from flyball.data import contract
+from flyball.learn import sampling
 from flyball.learn.examples import REQUEST
 from flyball.learn.features import offline
 from flyball.learn.features.declare import Called, Computed, FeatureSet, Given
@@ -169,7 +170,7 @@ def measure(
     Raises:
         DataError: `behaviour-failed`, when the function of `to` does.
     """
-    taken = np.unique(np.linspace(0, rows.height - 1, min(rows.height, ROWS)).round().astype(np.intp))
+    taken = sampling.evenly(rows.height, ROWS)
     rows, blocks = rows[taken], None if blocks is None else blocks[taken]
     before, kept = answer(rows), np.zeros(rows.height, dtype=bool)
     behaves = np.ones(rows.height, dtype=bool)

@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from flyball.learn import split
+from flyball.learn import sampling, split
 from flyball.learn.doubts import leaks as leaking
 from flyball.learn.doubts import shifts as shifting
 from flyball.learn.doubts.leaks import SEED, Leak
@@ -109,9 +109,7 @@ def repeated(examples: Examples, spans: Spans) -> Mask:
 
 def _sample(mask: Mask) -> npt.NDArray[np.intp]:
     rows = np.flatnonzero(mask)
-    if len(rows) <= ROWS:
-        return rows
-    return np.sort(np.random.default_rng(SEED).choice(rows, ROWS, replace=False))
+    return rows[sampling.drawn(len(rows), ROWS, SEED)]
 
 
 def told(checked: Checked) -> list[str]:

@@ -11,7 +11,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from flyball.learn.examine.subject import REFUSALS, Answer, Matrix, Subject, sampled
+from flyball.learn import sampling
+from flyball.learn.examine.subject import REFUSALS, Answer, Matrix, Subject
 from flyball.learn.task import Answers
 
 ROWS = 200
@@ -46,7 +47,7 @@ class Attack(msgspec.Struct, frozen=True, kw_only=True):
 
 def attack(subject: Subject, index: npt.NDArray[np.intp], plain: Answers) -> tuple[Attack | None, str]:
     """Greedy: what each number does by itself in either direction, then the strongest together; and draws at random."""
-    kept = sampled(len(index), ROWS, subject.seed)
+    kept = sampling.drawn(len(index), ROWS, subject.seed)
     matrix, plain, index = subject.test.at(index[kept]).dense, plain[kept], index[kept]
     wide = spread(matrix)
     free = np.array([c for c in subject.encoder.numbers[:MOST] if wide[c] > 0], dtype=np.intp)

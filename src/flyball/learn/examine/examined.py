@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import msgspec
 
+from flyball.learn import sampling
 from flyball.learn.examine import diagnosis, groups, losses, robust, seeds, size, subject, trust, worst
 from flyball.learn.examine.diagnosis import Diagnosis
 from flyball.learn.examine.losses import Loss
@@ -52,7 +53,7 @@ def examine(whole: Subject, *, refits: bool = False) -> Examined:
         refits: train anew for the learning curve and for other seeds: some seconds, whatever the number of rows.
     """
     task, n = whole.task, len(whole.test)
-    index = subject.sampled(n, worst.ROWS, whole.seed)
+    index = sampling.drawn(n, worst.ROWS, whole.seed)
     part = whole if len(index) == n else _part(whole, index)
     answers = part.answers if part.answers is not None else part.answer(part.test.dense)
     part = replace(part, answers=answers)

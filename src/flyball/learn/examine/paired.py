@@ -19,9 +19,10 @@ import numpy.typing as npt
 from scipy.special import bdtr, ndtr
 
 from flyball._kernel.conditions import Measurement
+from flyball.learn import sampling
 from flyball.learn.examine import losses, means
 from flyball.learn.examine.losses import Array, Labels, Loss
-from flyball.learn.examine.subject import Decisions, Rows, sampled, silent
+from flyball.learn.examine.subject import Decisions, Rows, silent
 from flyball.learn.quality.metrics import LEVEL, SEED
 from flyball.learn.task import Answers, Task
 
@@ -110,7 +111,7 @@ def paired(
 def redrawn(values: Array, own: npt.NDArray[np.intp], seed: int = SEED) -> Measurement:
     """The mean of (n,) differences with the percentile interval of 1,000 draws of their units (own: 0 ... units - 1)."""
     sums, sizes = np.bincount(own, values), np.bincount(own).astype(np.float64)
-    kept = sampled(len(sums), REDRAWN, seed)
+    kept = sampling.drawn(len(sums), REDRAWN, seed)
     # Of a sample of the units the interval is as wide as theirs: it is brought back to the width of all of them.
     narrow = float(np.sqrt(len(kept) / len(sums)))
     sums, sizes = sums[kept], sizes[kept]

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from flyball.learn import finish
+from flyball.learn import finish, sampling
 from flyball.learn.encoding import design
 from flyball.learn.encoding.encode import Encoder
 from flyball.learn.examine.losses import Labels
@@ -77,7 +77,7 @@ class Rows:
 
     def within(self, most: int, seed: int) -> Index:
         """A sample of at most `most` rows, and of fewer where texts make them wide."""
-        return sampled(len(self), max(FEWEST, min(most, CELLS // max(1, self.matrix.shape[1]))), seed)
+        return sampling.drawn(len(self), max(FEWEST, min(most, CELLS // max(1, self.matrix.shape[1]))), seed)
 
 
 Fit = Callable[[Rows, int | None], Answer]
@@ -124,13 +124,6 @@ class Subject:
         if self.task.kind == "anomaly" and self.finish.threshold is None:
             return None
         return self.finish.decided(answers, None if self.groups is None else self.groups[index])
-
-
-def sampled(n: int, most: int, seed: int) -> Index:
-    """At most `most` of `n` rows, without replacement, in their order."""
-    if n <= most:
-        return np.arange(n)
-    return np.sort(np.random.default_rng(seed).choice(n, most, replace=False))
 
 
 def silent(task: Task, rows: Rows) -> str:

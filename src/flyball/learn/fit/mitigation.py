@@ -21,7 +21,7 @@ import polars as pl
 
 from flyball._kernel import metrics as named
 from flyball._kernel.conditions import Measurement, Outcome
-from flyball.learn import gates
+from flyball.learn import gates, sampling
 from flyball.learn.examples import REQUEST, Examples
 from flyball.learn.finish import Finish
 from flyball.learn.fit import finishing
@@ -171,7 +171,7 @@ def _learned(fold: Fold, fitted: Any, treatment: Treatment) -> tuple[Finish, Ans
 
 def _tried(method: str, wanted: Mitigate, fold: Fold, found: tuple[Finish, Answers]) -> Tried:
     ending, answers = found
-    at = np.unique(np.linspace(0, len(answers) - 1, min(len(answers), JUDGED)).round().astype(np.intp))
+    at = sampling.evenly(len(answers), JUDGED)
     rows = HeldOut(
         outcome=fold.outcome[at],
         scores={method: answers[at]},

@@ -6,6 +6,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from flyball.data.interval import Z
 from flyball.learn.quality import metrics
 from flyball.learn.quality.metrics import Array, Outcome
 
@@ -53,9 +54,6 @@ def calibration(outcome: Outcome, scores: Array) -> tuple[Bin, ...]:
         low, high = wilson(p, n) if outcome.dtype == np.bool_ else (p - reach, p + reach)
         bins.append(Bin(n=n, score=float(s[rows].mean()), outcome=p, low=low, high=high))
     return tuple(bins)
-
-
-Z = 1.959964
 
 
 def wilson(p: float, n: int) -> tuple[float, float]:

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flyball._kernel.conditions import Measurement, Metric
+from flyball.learn import sampling
 from flyball.learn.quality import metrics
 from flyball.learn.quality.measures import PLAIN, Terms
 from flyball.learn.quality.metrics import Array, Blocks, Outcome, Panel
@@ -55,7 +56,7 @@ class Rows:
         """At most `n` of them, drawn without replacement and left in their order."""
         if len(self.outcome) <= n:
             return self
-        kept = np.sort(np.random.default_rng(seed).choice(len(self.outcome), n, replace=False))
+        kept = sampling.drawn(len(self.outcome), n, seed)
         blocks = None if self.blocks is None else self.blocks[kept]
         return Rows(self.matrix[kept], self.outcome[kept], blocks, self.terms)
 
