@@ -1,0 +1,56 @@
+"""A dialect: one way to speak of questions and answers over HTTP. The bytes of a request become rows, answers become bytes.
+
+What lies between the two is the same for all: guard, contract, router, journal. So a dialect reads and writes, and decides
+nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple, Protocol
+
+from flyball._kernel.errors import FlyballError
+from flyball.serve.journal import Answer
+from flyball.serve.message import Reply, Request
+from flyball.serve.plan import Plan
+from flyball.serve.router import Routed
+
+
+class Asked(NamedTuple):
+    """What a request asks.
+
+    Attributes:
+        rows: the questions, as `Plan.decode` gives them.
+        shape: what `Dialect.write` must know of the request to answer in its form.
+    """
+
+    rows: list[dict[str, Any]]
+    shape: Any = None
+
+
+class Dialect(Protocol):
+    """See the module."""
+
+    @property
+    def kinds(self) -> frozenset[bytes]:
+        """Media types of a body that it reads beside application/json."""
+
+    def paths(self, models: Sequence[str]) -> Iterable[tuple[str, str]]:
+        """(path, model) of everything that takes questions by POST."""
+
+    def pages(self, app: str, routed: Mapping[str, Routed]) -> Mapping[str, Reply]:
+        """What is read by GET, by path; asked anew whenever who answers changes."""
+
+    def read(self, plan: Plan, request: Request) -> Asked:
+        """The questions of a request.
+
+        Raises:
+            DataError: what is asked is not in this dialect, or breaks the contract; see `Plan.decode`.
+        """
+
+    def write(self, plan: Plan, shape: Any, answers: Sequence[Answer], asked: datetime) -> Reply:
+        """What the caller gets; `shape` is that of `read`."""
+
+    def refuse(self, status: int, error: FlyballError) -> bytes:
+        """The body of a refusal, JSON."""
