@@ -7,7 +7,7 @@ import importlib
 import signal
 import sys
 
-NAMES = ("data", "features", "learn", "plan", "serving", "startup")
+NAMES = ("data", "features", "learn", "plan", "predicting", "serving", "startup")
 
 
 def main() -> int:

@@ -1,58 +1,30 @@
-"""One JSON row a request: 3 categories and 12 numbers of the request, a hundred boosted trees.
+"""JSON rows over HTTP: 3 categories and 12 numbers of the request, a hundred boosted trees.
 
-Ours is a real `flyball serve`: contract check, journal and metrics on, durability "interval". The limit is a bare ASGI echo
-on the same uvicorn. Servers are pinned to one core (each is idle while another is asked), the load generator to another.
-`row-c1` and `row-c64` are connections; `acknowledged-c64` is ours with every answer on disk before it leaves, and its limit
-is ours without that wait.
+Ours is a real `flyball serve`: contract check, journal and metrics on, durability "interval". The limit is a bare ASGI echo on
+uvicorn; "wire" is an echo on our own wire. Servers are pinned to one core (each is idle while another is asked), the load
+generator to another. `row-c1` ... are connections, `batch-100` is lists of a hundred rows from 16 of them, in rows a second.
+`acknowledged-c64` is ours with every answer on disk before it leaves, `shadow-c64` with another version computed beside; the
+limit of both is ours without. Peers are those that FLYBALL_BENCH_PEERS, another Python, has installed, or our own.
 """
 
 from __future__ import annotations
 
 import contextlib
-import http.client
-import importlib.util
-import json
-import os
-import socket
+import shutil
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from benchmarks import scoring
-from benchmarks.pairs import Case, Measure, measure
+from benchmarks.pairs import Case, measure
+from benchmarks.serving_turns import PEERS as PYTHON
+from benchmarks.serving_turns import Contestant, Servers
 
-HERE = Path(__file__).parent
-SECONDS, TURNS = 0.4, 5
-_SURROUNDINGS = {
-    "OMP_NUM_THREADS": "1",
-    "PYTHONPATH": os.pathsep.join(filter(None, [str(HERE.parent), os.environ.get("PYTHONPATH")])),
-    "BENTOML_DO_NOT_TRACK": "True",
-}
-STARTS_WITHIN = 40.0
-
-
-@dataclass(frozen=True)
-class Contestant:
-    """A server.
-
-    Attributes:
-        command: what starts it, with {port} and {model} to fill in.
-        needs: what must be importable.
-        path: where it is asked.
-        shape: row -> what it is sent.
-        read: its response -> the probability; None for one that does not predict.
-    """
-
-    command: tuple[str, ...]
-    needs: tuple[str, ...] = ()
-    path: str = "/predict"
-    shape: Callable[[dict[str, Any]], Any] = lambda row: row
-    read: Callable[[Any], float] | None = lambda said: float(said["output"])
+TURNS, SLOW = 5, 4.0
 
 
 def _file(name: str, *more: str) -> tuple[str, ...]:
@@ -64,20 +36,37 @@ def _flyball(app: Path, durability: str) -> Contestant:
     return Contestant(command, path="/predict/scoring")
 
 
-PEERS: Mapping[str, Contestant] = {
-    "fastapi_onnx": Contestant(_file("by_hand", "onnx"), needs=("fastapi",)),
-    "fastapi_sklearn": Contestant(_file("by_hand", "sklearn"), needs=("fastapi",)),
-    "bentoml": Contestant(
-        ("-m", "bentoml", "serve", "benchmarks.servers.bento:Scoring", "--host", "127.0.0.1", "--port", "{port}"),
+def _outputs(said: dict[str, list[float]] | dict[str, float]) -> list[float]:
+    found = said["output"] if "output" in said else said["outputs"]
+    return found if isinstance(found, list) else [found]
+
+
+def _bento(service: str, *needs: str) -> Contestant:
+    serve = ("-m", "bentoml", "serve", f"benchmarks.servers.bento:{service}", "--host", "127.0.0.1", "--port", "{port}")
+    return Contestant(
+        serve,
+        PYTHON,
         needs=("bentoml",),
-        shape=lambda row: {"row": row},
+        shape=lambda rows, many: {"rows": rows},
+        read=lambda said: [float(x) for x in said],
+    )
+
+
+PEERS: Mapping[str, Contestant] = {
+    "fastapi_onnx": Contestant(_file("by_hand", "onnx"), PYTHON, ("fastapi",), many="/batch", read=_outputs),
+    "fastapi_sklearn": Contestant(
+        _file("by_hand", "sklearn"), PYTHON, ("fastapi",), many="/batch", read=_outputs, longer=SLOW
     ),
+    "bentoml": _bento("Scoring"),
+    "bentoml_adaptive": _bento("Adaptive"),
     "mlflow": Contestant(
         _file("mlflow_pyfunc"),
+        PYTHON,
         needs=("mlflow",),
         path="/invocations",
-        shape=lambda row: {"dataframe_records": [row]},
-        read=lambda said: float(said["predictions"][0]),
+        shape=lambda rows, many: {"dataframe_records": rows},
+        read=lambda said: [float(each) for each in said["predictions"]],
+        longer=SLOW,
     ),
 }
 
@@ -86,118 +75,57 @@ def cases() -> Iterator[Case]:
     """Start everybody, see that those who predict agree, then take turns."""
     with tempfile.TemporaryDirectory(prefix="flyball-serving-") as place, contextlib.ExitStack() as running:
         built = scoring.build(Path(place))
+        beside = shadowed(built)
         contestants = {
             "ours": _flyball(built.app, "interval"),
             "acknowledged": _flyball(built.app, "acknowledged"),
+            "shadow": replace(_flyball(beside, "interval"), read=None),  # a tree more: another answer
             "limit": Contestant(_file("echo"), read=None),
-            **{n: peer for n, peer in PEERS.items() if all(importlib.util.find_spec(m) for m in peer.needs)},
+            "wire": Contestant(_file("wire_echo"), read=None),
+            **{name: peer for name, peer in PEERS.items() if peer.installed()},
         }
-        started = {name: _start(running, each, built) for name, each in contestants.items()}
-        ports: dict[str, int] = {}
-        for name, (process, port) in started.items():
+        servers = Servers(contestants, built.environment, built.model, Path(place), built.rows, running)
+        for name in contestants:
             try:
-                ports[name] = _ready(name, process, port, contestants[name], built)
+                servers.start(name)
             except RuntimeError as problem:
                 if name not in PEERS:
                     raise
                 print(f"left out: {problem}", file=sys.stderr)
-                del contestants[name]
-        _agree(contestants, ports, built)
-
-        def asks(name: str, connections: int) -> Measure:
-            bodies = Path(place) / f"{name}.bodies"
-            bodies.write_bytes(b"\n".join(json.dumps(contestants[name].shape(r)).encode() for r in built.rows) + b"\n")
-            return lambda: _load(ports[name], contestants[name].path, bodies, connections)
-
-        compared = [name for name in contestants if name != "acknowledged"]
-        for connections in (1, 64):
-            turns = {name: asks(name, connections) for name in compared}
-            yield measure(f"row-c{connections}", "req/s", turns, higher=True, turns=TURNS)
-        pair = {"ours": asks("acknowledged", 64), "limit": asks("ours", 64)}
-        yield measure("acknowledged-c64", "req/s", pair, higher=True, turns=TURNS)
+        servers.agree()
+        yield from _compared(servers, [name for name in servers.ports if name not in ("acknowledged", "shadow")])
+        for name in ("acknowledged", "shadow"):
+            pair = {"ours": partial(servers.load, name, 64), "limit": partial(servers.load, "ours", 64)}
+            yield measure(f"{name}-c64", "req/s", pair, higher=True, turns=TURNS)
+        ready = {"ours": [servers.started["ours"]], "limit": [servers.started["limit"]]}
+        yield Case("start-to-ready", "s", False, ready)
 
 
-def _cores() -> tuple[int, int]:
-    """The servers' core, and the load generator's; -1: not pinned."""
-    if not hasattr(os, "sched_getaffinity"):
-        return -1, -1
-    allowed = sorted(os.sched_getaffinity(0))
-    return (allowed[0], allowed[-1]) if len(allowed) > 1 else (-1, -1)
+def _compared(servers: Servers, names: list[str]) -> Iterator[Case]:
+    for connections, latency in ((1, "p50"), (16, "p99"), (64, "p50")):
+        turns = {name: partial(servers.load, name, connections) for name in names}
+        taken: dict[str, list[float]] = {name: [] for name in names}
+
+        def noted(name: str, connections: int, latency: str, taken: dict[str, list[float]]) -> float:
+            found = servers.load(name, connections)
+            taken[name].append(servers.said[name, connections, 1][latency] / 1000)
+            return found
+
+        turns = {name: partial(noted, name, connections, latency, taken) for name in names}
+        yield measure(f"row-c{connections}", "req/s", turns, higher=True, turns=TURNS)
+        yield Case(f"row-c{connections}-{latency}", "ms", False, {name: some[1:] for name, some in taken.items()})
+    many = {name: partial(servers.load, name, 16, 100) for name in names}
+    yield measure("batch-100", "rows/s", many, higher=True, turns=TURNS)
 
 
-def _start(
-    running: contextlib.ExitStack, each: Contestant, built: scoring.Built
-) -> tuple[subprocess.Popen[bytes], int]:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    core, _ = _cores()
-    command = [sys.executable, *(part.format(port=port, model=built.model) for part in each.command)]
-    process = subprocess.Popen(
-        command,
-        env=built.environment
-        | _SURROUNDINGS
-        | {"BENCHMARK_MODEL": str(built.model), "BENTOML_HOME": str(built.app.parent)},
-        cwd=HERE.parent,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        preexec_fn=(lambda: os.sched_setaffinity(0, {core})) if core >= 0 else None,
-        start_new_session=True,
-    )
-    running.callback(_stop, process)
-    return process, port
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End a server and what it started: the group is its own."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, 15)
-    try:
-        process.wait(10)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, 9)
-        process.wait(10)
-    if process.stderr is not None:
-        process.stderr.close()
-
-
-def _ready(name: str, process: subprocess.Popen[bytes], port: int, each: Contestant, built: scoring.Built) -> int:
-    """Wait until it answers."""
-    end = time.perf_counter() + STARTS_WITHIN
-    while time.perf_counter() < end:
-        if process.poll() is not None:
-            said = process.stderr.read().decode(errors="replace") if process.stderr else ""
-            raise RuntimeError(f"{name} did not start:\n{said[-3000:]}")
-        try:
-            _ask(port, each, built.rows[0])
-        except (OSError, http.client.HTTPException):
-            time.sleep(0.1)
-        else:
-            return port
-    raise RuntimeError(f"{name} did not answer within {STARTS_WITHIN} s")
-
-
-def _ask(port: int, each: Contestant, row: dict[str, Any]) -> Any:
-    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
-        connection.request("POST", each.path, json.dumps(each.shape(row)), {"Content-Type": "application/json"})
-        reply = connection.getresponse()
-        said = reply.read()
-        assert reply.status == 200, said[:500]
-        return json.loads(said)
-
-
-def _agree(contestants: Mapping[str, Contestant], ports: Mapping[str, int], built: scoring.Built) -> None:
-    """Everybody who predicts says the same of the same rows."""
-    for row in built.rows:
-        said = {
-            name: each.read(_ask(ports[name], each, row)) for name, each in contestants.items() if each.read is not None
-        }
-        assert max(said.values()) - min(said.values()) <= 1e-5, said
-
-
-def _load(port: int, path: str, bodies: Path, connections: int) -> float:
-    _, core = _cores()
-    arguments = [str(port), path, str(bodies), str(connections), str(SECONDS), str(core)]
-    command = [sys.executable, "-m", "benchmarks.load", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=HERE.parent)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return float(json.loads(done.stdout)["per_second"])
+def shadowed(built: scoring.Built) -> Path:
+    """A copy of the app that answers with a second version, and has the first compute beside it."""
+    app = built.app.parent / "shadowed" / built.app.name
+    shutil.copytree(built.app, app)
+    code = app / "app.py"
+    code.write_text(code.read_text().replace("n_estimators=100", "n_estimators=101"))
+    for verb in (("apply", str(app)), ("shadow", str(app), "scoring-1")):
+        command = [sys.executable, "-m", "flyball", *verb, "--json"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=built.environment)
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    return app

@@ -1,4 +1,4 @@
-"""A server that listens: our edge under uvicorn, on a loopback port, with a real journal, in a thread of this process.
+"""A server that listens: our edge on a loopback port, with a real journal, in a thread of this process.
 
 Its plans are compiled from a contract as real ones are; only the model is made up, so that an answer can be told in advance:
 it says `factor` times the price.
@@ -10,6 +10,7 @@ import asyncio
 import http.client
 import json
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
@@ -22,7 +23,6 @@ from typing import Any, Literal
 import dataframely as dy
 import numpy as np
 import polars as pl
-import uvicorn
 import uvloop
 
 import flyball as fb
@@ -41,6 +41,7 @@ from flyball.serve.http import Ground, Server
 from flyball.serve.journal import Recorder, Settings
 from flyball.serve.plan import Plan
 from flyball.serve.router import Routed
+from flyball.serve.wire import Wire
 
 
 class Order(fb.Contract):
@@ -140,6 +141,7 @@ class Live:
     server: Server
     journal: SqliteJournal
     loop: asyncio.AbstractEventLoop
+    wire: Wire
 
     def swap(self, routed: Mapping[str, Plan | Routed]) -> None:
         """Change who answers on the loop's thread, as whoever follows the route does; returns when it is done."""
@@ -208,6 +210,7 @@ def live(
     connect: journal_segment.Connect = journal_segment.connect,
     through: Callable[[Recorder], Recorder] = lambda recorder: recorder,
     limits: Limits | None = None,
+    tls: ssl.SSLContext | None = None,
     **ground: Any,
 ) -> Iterator[Live]:
     """Listen until the block is left, then drain and close the journal."""
@@ -221,12 +224,13 @@ def live(
         recorder = journal.open("shop", deliver=loop.call_soon_threadsafe)
         routed = {m: alone(each) for m, each in ({"orders": plan()} if plans is None else plans).items()}
         server = Server("shop", routed, Ground(through(recorder), journal.find, clock, **ground), limits)
-        config = uvicorn.Config(server, http="httptools", lifespan="off", log_config=None, access_log=False)
-        edge = uvicorn.Server(config)
-        told.extend([edge, Live(listening.getsockname()[1], server, journal, loop)])
-        loop.call_soon(ready.set)
+        wire, ends = Wire(server, clock), asyncio.Event()
+        await wire.listen(listening, tls)
+        told.extend([ends, Live(listening.getsockname()[1], server, journal, loop, wire)])
+        ready.set()
         try:
-            await edge.serve([listening])
+            await ends.wait()
+            await wire.drain(10)
         finally:
             server.end()
             recorder.close()
@@ -238,5 +242,6 @@ def live(
             assert ready.wait(10)
             yield told[1]
         finally:
-            told[0].should_exit = True
+            if told:
+                told[1].loop.call_soon_threadsafe(told[0].set)
             thread.join(20)

@@ -315,11 +315,11 @@ class Process:
         assert self._recorder is not None
         way = self.router.ways["till"]
         (decoded,), _ = way.routed.champion.decode(asking(row))
-        given = self.router.ask(way, decoded, row["placed"], 0.0)
+        (given,) = self.router.ask(way, [decoded], row["placed"], 0.0)
         shadow = self.router.shadow(given.shadow) if given.shadow is not None else None
         for answer in (*given.failed, given.answer, shadow):
             if answer is not None:
-                self._recorder.record(answer)
+                self._recorder.record([answer])
 
     def post(self, row: dict[str, Any]) -> None:
         """What came of it, known at this moment."""

@@ -258,22 +258,24 @@ class Story:
         told.by_role[version, role] = told.by_role.get((version, role), 0) + 1
         sure = (0.4 if truth else 0.2) if version != "lateness-3" else (0.2 if truth else 0.4)
         self._recorder.record(
-            Answer(
-                id=ids.uuid7(asked),
-                asked=micros(asked),
-                model="lateness",
-                version=version,
-                epoch=1,
-                role=role,
-                within_tolerance=True,
-                key=key,
-                inputs={"origin": "a secret place"},
-                features={"origin": "a secret place"},
-                output=nan if failed else min(1.0, max(0.0, self._random.gauss(sure, 0.15))),
-                latency_us=900,
-                via="test",
-                failed=failed,
-            )
+            [
+                Answer(
+                    id=ids.uuid7(asked),
+                    asked=micros(asked),
+                    model="lateness",
+                    version=version,
+                    epoch=1,
+                    role=role,
+                    within_tolerance=True,
+                    key=key,
+                    inputs={"origin": "a secret place"},
+                    features={"origin": "a secret place"},
+                    output=nan if failed else min(1.0, max(0.0, self._random.gauss(sure, 0.15))),
+                    latency_us=900,
+                    via="test",
+                    failed=failed,
+                )
+            ]
         )
 
 

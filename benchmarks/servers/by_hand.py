@@ -20,21 +20,27 @@ def build(model: Path, how: str) -> fastapi.FastAPI:
     )
     app = fastapi.FastAPI()
     if how == "onnx":
-        answer = pipeline.onnx(model)
+        answers = pipeline.onnx(model)
     else:
         import pandas as pd
 
         trained = pipeline.sklearn(model)
 
-        def answer(row: dict[str, Any]) -> float:
-            return float(trained.predict_proba(pd.DataFrame([row]))[0, 1])
+        def answers(rows: list[dict[str, Any]]) -> list[float]:
+            found: list[float] = trained.predict_proba(pd.DataFrame(rows))[:, 1].tolist()
+            return found
 
     async def predict(row: Any) -> dict[str, float]:
-        return {"output": answer(row.model_dump())}
+        return {"output": answers([row.model_dump()])[0]}
 
-    # FastAPI reads the types of a signature: this one is made at run time.
+    async def batch(rows: Any) -> dict[str, list[float]]:
+        return {"outputs": answers([row.model_dump() for row in rows])}
+
+    # FastAPI reads the types of a signature: these are made at run time.
     predict.__annotations__ = {"row": request, "return": dict[str, float]}
+    batch.__annotations__ = {"rows": list[request], "return": dict[str, list[float]]}  # type: ignore[valid-type]
     app.post("/predict")(predict)
+    app.post("/batch")(batch)
     return app
 
 

@@ -51,8 +51,8 @@ def sklearn(model: Path) -> Any:
     return Pipeline([("prepare", prepare), ("trees", Trees())]).fit(pd.DataFrame([row]), [0])
 
 
-def onnx(model: Path) -> Callable[[dict[str, Any]], float]:
-    """One row to the probability, through ONNX Runtime."""
+def onnx(model: Path) -> Callable[[list[dict[str, Any]]], list[float]]:
+    """Rows to probabilities, through ONNX Runtime."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -64,9 +64,10 @@ def onnx(model: Path) -> Callable[[dict[str, Any]], float]:
         for c in columns(model)
     ]
 
-    def answer(row: dict[str, Any]) -> float:
-        values = [row[name] if known is None else known.get(row[name], -1.0) for name, known in codes]
-        found = session.run([wanted.name], {given.name: np.array([values], dtype=np.float32)})[0]
-        return float(np.ravel(found)[-1])
+    def answers(rows: list[dict[str, Any]]) -> list[float]:
+        values = [[r[name] if known is None else known.get(r[name], -1.0) for name, known in codes] for r in rows]
+        found = np.asarray(session.run([wanted.name], {given.name: np.array(values, dtype=np.float32)})[0])
+        answered: list[float] = found.reshape(len(rows), -1)[:, -1].tolist()
+        return answered
 
-    return answer
+    return answers

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from flyball.data.preparing import prepare
     from flyball.data.source import files
     from flyball.learn import behaviour as expect
+    from flyball.learn.adopted import adopted
     from flyball.learn.features.declare import Feature
     from flyball.learn.features.notation import feature, features, function, latest, since_last, text, trend, window
     from flyball.learn.knobs import Params, between, one_of
@@ -55,11 +56,11 @@ if TYPE_CHECKING:
     from flyball.learn.split import by_group, by_time, rolling
     from flyball.learn.treatment import best, costs, mitigate
     from flyball.release.approval import approval
-    from flyball.release.policy import Release, canary, shadow
+    from flyball.release.policy import Release, ab, canary, shadow
     from flyball.runtime import Placement, Session, open  # noqa: A004 - fb.open, as in io.open
     from flyball.watch.monitor import Monitor, at_most, breach, every, js, new_rows, psi
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "_kernel.conditions": (
@@ -73,6 +74,7 @@ _HOMES = {
     "data.expectations.expect": "column table",
     "data.kinds": "delta frames push sql",
     "data.source": "files",
+    "learn.adopted": "adopted",
     "learn.features.declare": "Feature",
     "learn.features.notation": "feature features function latest since_last text trend window",
     "learn.knobs": "Params between one_of",
@@ -82,7 +84,7 @@ _HOMES = {
     "learn.split": "by_group by_time rolling",
     "learn.treatment": "best costs mitigate",
     "release.approval": "approval",
-    "release.policy": "Release canary shadow",
+    "release.policy": "Release ab canary shadow",
     "runtime": "Placement Session open",
     "watch.monitor": "Monitor at_most breach every js new_rows psi",
 }
@@ -107,7 +109,9 @@ __all__ = [
     "Release",
     "Session",
     "StateError",
+    "ab",
     "accuracy",
+    "adopted",
     "approval",
     "at_most",
     "auto",

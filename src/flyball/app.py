@@ -9,24 +9,28 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 from flyball._kernel import fingerprint, place
-from flyball._kernel.conditions import Condition, Metric
+from flyball._kernel.conditions import Condition, Metric, log_loss
 from flyball._kernel.errors import DeclarationError
 from flyball._kernel.place import Place
 from flyball.data import contract
 from flyball.data.contract import Contract
 from flyball.data.expectations import expect
 from flyball.data.source import Source
+from flyball.learn import adopted, split
 from flyball.learn import gates as gating
 from flyball.learn import model as models
-from flyball.learn import split
 from flyball.learn.model import Model
 from flyball.learn.quality import metrics
 from flyball.learn.search import Search
 from flyball.release.policy import Release
-from flyball.watch import quality
+from flyball.watch import quality, trials
 from flyball.watch.monitor import Breach, FalseAlarms, Monitor, Retrain
+
+NO_SEARCH = Search(0, log_loss, split.by_time(timedelta(days=30)))
+"""Of an app whose models are all adopted: nothing is searched, and nothing is held out."""
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 
@@ -40,7 +44,7 @@ class App:
         sources: where observations come from; every table that a model reads needs one.
         expects: what must hold of the tables before they are learned from.
         models: what is predicted; `model=x` is short for `models=[x]`.
-        search: how knobs are chosen and how time is split.
+        search: how knobs are chosen and how time is split; may be left out where every model is adopted.
         gates: what a version must show on held-out data before it may answer.
         release: the stages by which a new version earns its traffic.
         monitors: what is watched while it answers.
@@ -68,7 +72,7 @@ class App:
         name: str,
         *,
         sources: Sequence[Source],
-        search: Search,
+        search: Search | None = None,
         expects: Sequence[Condition] = (),
         model: Model | None = None,
         models: Sequence[Model] = (),
@@ -83,7 +87,7 @@ class App:
             "sources": tuple(sources),
             "expects": tuple(expects),
             "models": (*((model,) if model else ()), *models),
-            "search": search,
+            "search": search or NO_SEARCH,
             "gates": tuple(gates),
             "release": release or Release(),
             "monitors": tuple(monitors),
@@ -194,6 +198,16 @@ def _models(app: App) -> None:
 
 def _search(app: App) -> None:
     for model in app.models:
+        if adopted.of(model) is not None:
+            continue
+        if app.search == NO_SEARCH:
+            raise DeclarationError(
+                "no-search",
+                f"The app {app.name!r} trains {model.name!r}, and declares no search.",
+                where=app.place,
+                why="It says how knobs are chosen, and which rows are held out.",
+                next="Write search=fb.search(trials=1, optimize=..., split=fb.by_time(days(30))).",
+            )
         split.check(app.search.split, model)
         fits = metrics.measurable(models.task(model).kind)
         if app.search.optimize not in fits:
@@ -223,6 +237,7 @@ def _gates(app: App) -> None:
 def _monitors(app: App) -> None:
     for model in app.models:
         quality.check_guards(app.release, model)
+        trials.check(app.release, model)
         quality.check_monitors(app.monitors, model)
     calibrated = [m for m in app.monitors if isinstance(m.watches, Metric)]
     if calibrated and app.false_alarms is None:

@@ -118,7 +118,15 @@ def test_only_the_system_clock_reads_the_time() -> None:
 
 
 def test_broad_excepts_stand_at_process_edges_only() -> None:
-    edges = {"cli/__init__.py", "serve/http.py", "runtime/serving.py", "adapters/embedded/journal.py"}
+    edges = {
+        "cli/__init__.py",
+        "runtime/serving.py",
+        "adapters/embedded/journal.py",
+        "serve/http.py",
+        "serve/batcher.py",
+        "serve/plan.py",  # many together failed: each is asked alone, and told
+        "serve/pace.py",  # made-up rows may be what no model reads
+    }
     broad = []
     for name, tree in trees():
         for node in ast.walk(tree):
@@ -149,13 +157,14 @@ def test_rooms_are_the_design() -> None:
         "cli",
         "cycle",
         "data",
+        "edge",
         "learn",
         "release",
         "serve",
         "watch",
         "web",
     }
-    assert files == {"__init__.py", "__main__.py", "app.py"}
+    assert files == {"__init__.py", "__main__.py", "app.py", "client.py", "predictor.py"}
 
 
 PORTS = {
@@ -175,9 +184,12 @@ PORTS = {
     "Vault": "vault",
 }
 PARTS = {
+    "Application",
+    "Archive",
     "Bench",
     "Connection",
     "Cursor",
+    "Dialect",
     "Future",
     "Movable",
     "Predictor",

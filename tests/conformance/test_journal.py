@@ -18,7 +18,6 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
 from flyball._kernel import ids
@@ -89,7 +88,7 @@ class Disk:
 
         class Limited:
             def execute(self, sql: str, parameters: Any = (), /) -> journal_segment.Cursor:
-                if sql.startswith(("BEGIN", "INSERT INTO answers")):
+                if sql.startswith(("BEGIN", "INSERT INTO pages")):
                     disk.gate.wait(30)
                 limit = 2**31 if disk.pages is None else disk.pages
                 real.execute(f"PRAGMA max_page_count = {limit}").fetchall()
@@ -164,7 +163,7 @@ def test_a_disk_that_takes_nothing_uses_up_the_block_and_recovers(place: Path, c
     disk.broken = False
     while True:  # the first one wakes the writer
         with contextlib.suppress(RetryableError):
-            recorder.record(answer(clock))
+            recorder.record([answer(clock)])
             break
     recorder.close()
     accounts = at.recover()
@@ -180,9 +179,9 @@ def test_what_has_left_is_kept_until_the_disk_takes_it(place: Path, clock: Wound
     recorder = at.open("flights")
     disk.pages = 1
     for handed_out in range(1, settings.block + 1):
-        assert recorder.record(answer(clock, **BULK)) == handed_out
+        assert recorder.record([answer(clock, **BULK)]) == handed_out
     with pytest.raises(RetryableError, match="journal-full") as raised:
-        recorder.record(answer(clock, **BULK))
+        recorder.record([answer(clock, **BULK)])
     assert "journal-write" in raised.value.why
     disk.pages = None
     recorder.close()
@@ -198,7 +197,7 @@ def test_closing_on_a_full_disk_says_so(place: Path, clock: Wound, disk: Disk, d
     disk.gate.clear()
     disk.pages = 1
     told: list[BaseException | None] = []
-    handed_out = recorder.record(answer(clock, **BULK), told.append)
+    handed_out = recorder.record([answer(clock, **BULK)], told.append)
     disk.gate.set()
     with pytest.raises(AdapterError, match="journal-write"):
         recorder.close()
@@ -215,9 +214,9 @@ def test_a_slow_disk_turns_away(place: Path, clock: Wound, disk: Disk, patience:
     disk.gate.clear()
     futures: list[Future[None]] = [Future() for _ in range(4)]
     for future in futures:
-        recorder.record(answer(clock), journal.resolve(future))
+        recorder.record([answer(clock)], journal.resolve(future))
     with pytest.raises(RetryableError, match="journal-full"):
-        recorder.record(answer(clock))
+        recorder.record([answer(clock)])
     disk.gate.set()
     assert [future.result(timeout=30) for future in futures] == [None] * 4
     recorder.close()
@@ -228,7 +227,7 @@ def test_a_slow_disk_is_waited_for(place: Path, clock: Wound, disk: Disk) -> Non
     recorder = at.open("flights")
     disk.gate.clear()
     for _ in range(4):
-        recorder.record(answer(clock))
+        recorder.record([answer(clock)])
     threading.Timer(0.01, disk.gate.set).start()
     recorded(recorder, [answer(clock)])
     recorder.close()
@@ -240,11 +239,11 @@ def test_a_large_group_is_one_transaction(place: Path, clock: Wound, disk: Disk)
     groups: list[Callable[[], None]] = []
     recorder = at.open("flights", deliver=groups.append)
     disk.gate.clear()
-    recorder.record(answer(clock), lambda _: None)
+    recorder.record([answer(clock)], lambda _: None)
     while recorder._rows:  # the writer has taken the first one, and stands before the gate
         threading.Event().wait(0.001)
     for _ in range(2345):
-        recorder.record(answer(clock), lambda _: None)
+        recorder.record([answer(clock)], lambda _: None)
     disk.gate.set()
     recorder.close()
     assert len(groups) == 2
@@ -264,7 +263,7 @@ def test_an_event_loop_is_woken_once_for_each_commit(place: Path, clock: Wound) 
         recorder = SqliteJournal(place, clock, replace(SETTINGS, block=1024)).open("flights", deliver=deliver)
         waiting = [loop.create_future() for _ in range(300)]
         for future in waiting:
-            recorder.record(answer(clock), journal.resolve(future))
+            recorder.record([answer(clock)], journal.resolve(future))
         waiting[7].cancel()  # a client that has gone
         done = await asyncio.gather(*waiting, return_exceptions=True)
         recorder.close()
@@ -280,7 +279,7 @@ def test_a_loop_that_has_gone_stops_nobody(place: Path, clock: Wound) -> None:
     at = SqliteJournal(place, clock, SETTINGS)
     recorder = at.open("flights", deliver=loop.call_soon_threadsafe)
     loop.close()
-    recorder.record(answer(clock), lambda _: None)
+    recorder.record([answer(clock)], lambda _: None)
     recorder.close()
     assert [account.recorded for account in at.recover()] == [1]
 
@@ -292,10 +291,10 @@ def test_a_writer_that_dies_leaves_nobody_waiting(place: Path, clock: Wound) -> 
 
     at = SqliteJournal(place, clock, SETTINGS)
     recorder = at.open("flights")
-    recorder.record(answer(clock), rude)
+    recorder.record([answer(clock)], rude)
     recorder._writer.join(timeout=30)
     with pytest.raises(StateError, match="journal-closed"):
-        recorder.record(answer(clock))
+        recorder.record([answer(clock)])
     recorder.close()
     assert [(account.closed, account.recorded) for account in at.recover()] == [(False, 1)]
 
@@ -351,24 +350,14 @@ def test_what_is_accounted_for_is_not_opened_again(place: Path, clock: Wound, se
 
 def test_a_damaged_answer_is_named(place: Path, clock: Wound, segment: Path) -> None:
     with contextlib.closing(sqlite3.connect(segment, isolation_level=None)) as connection:
-        connection.execute("UPDATE answers SET body = x'93'")
+        connection.execute("UPDATE pages SET body = x'93'")
     with pytest.raises(AdapterError, match="journal-unreadable"):
         list(SqliteJournal(place, clock).read())
 
 
-def test_a_segment_of_the_first_format_is_read(place: Path, clock: Wound, segment: Path) -> None:
-    """Its bodies know neither several numbers nor a decision."""
-    with contextlib.closing(sqlite3.connect(segment, isolation_level=None)) as connection:
-        connection.execute("UPDATE header SET said = json_set(said, '$.format', 1)")
-        body = msgspec.msgpack.encode(({"price": 8.0}, {"hour": 12}))
-        connection.execute("UPDATE answers SET body = ?", (body,))
-    (entry,) = SqliteJournal(place, clock).read()
-    assert (entry.inputs, entry.features, entry.outputs, entry.decision) == ({"price": 8.0}, {"hour": 12}, (), None)
-
-
 def test_a_segment_of_a_later_release_is_refused(place: Path, clock: Wound, segment: Path) -> None:
     with contextlib.closing(sqlite3.connect(segment, isolation_level=None)) as connection:
-        connection.execute("""UPDATE header SET said = '{"format": 3, "surprise": []}'""")
+        connection.execute("""UPDATE header SET said = '{"format": 4, "surprise": []}'""")
     with pytest.raises(StateError, match="journal-is-newer"):
         list(SqliteJournal(place, clock).read())
 
@@ -392,6 +381,14 @@ def test_what_cannot_hold_a_journal_is_named(tmp_path: Path, clock: Wound, disk:
 
 
 def test_settings_are_checked() -> None:
-    for wrong in ({"block": 0}, {"rows": 0}, {"size": 0}, {"interval": timedelta(-1)}, {"patience": timedelta(-1)}):
+    for wrong in (
+        {"block": 0},
+        {"rows": 0},
+        {"size": 0},
+        {"interval": timedelta(-1)},
+        {"patience": timedelta(-1)},
+        {"slow": timedelta(-1)},
+        {"when_full": "drop"},
+    ):
         with pytest.raises(DeclarationError, match="journal-settings"):
             Settings(**wrong)

@@ -12,6 +12,7 @@ from typer.main import get_command
 import flyball
 from flyball import cli
 from flyball.serve import auth, http
+from flyball.serve.dialects import native
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -71,7 +72,7 @@ def test_the_http_reference_names_pages_scopes_and_metrics() -> None:
     page = (DOCS / "reference" / "http.md").read_text()
     source = Path(flyball.__file__).parent / "serve"
     metrics = re.findall(r'"(flyball_\w+)"', (source / "tally.py").read_text())
-    told = [http.PREDICT, http.OUTCOMES, f"{http.RECORDED}ID", *http.PROBES, *metrics, *auth.SCOPES]
+    told = [native.PREDICT, http.OUTCOMES, f"{http.RECORDED}ID", "/healthz", "/readyz", *metrics, *auth.SCOPES]
     assert len(metrics) > 5
     spans = re.findall(r"`([^`\n]+)`", page)
     assert [

@@ -223,7 +223,7 @@ def test_why_says_the_threshold_of_the_group(approved: Session) -> None:
     plan, asked = routed.champion, START + timedelta(days=1)
     row = {"person": "x", "came": asked, "income": 0.1, "sex": "f"}
     answer = attempt(plan, question(plan, row, asked, 0.0), 1, "champion", approved.clock).answer
-    approved.journals(Settings()).open("bank", head=approved.facts.head).record(answer)
+    approved.journals(Settings()).open("bank", head=approved.facts.head).record([answer])
     found = why.why(approved, answer.id)
     ending = artifacts.load_finish(approved, artifacts.load_manifest(approved, "credit-2"))
     assert (found.threshold, found.decision) == (ending.thresholds["f"], answer.output >= ending.thresholds["f"])

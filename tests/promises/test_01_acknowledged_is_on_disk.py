@@ -35,7 +35,7 @@ from flyball.adapters.embedded.journal import SqliteJournal
 from flyball.checks.clock import Wound
 from flyball.checks.journal import answer, spoken_for
 from flyball.serve import journal
-from flyball.serve.journal import Settings
+from flyball.serve.journal import Settings, WhenFull
 
 SERVER = """
 import functools, os, sys, threading
@@ -68,7 +68,7 @@ def client():
         asked = answer()
         room.acquire()
         try:
-            number = recorder.record(asked, functools.partial(done, asked.id))
+            number = recorder.record([asked], functools.partial(done, asked.id))
         except RetryableError:  # turned away: the disk is slow
             room.release()
             continue
@@ -316,17 +316,18 @@ class Outcome:
     intact: bool = True
     unknown: int = 0
     refused: int = 0
+    unlogged: int = 0
     finished: bool = False
 
 
-def run(place: Path, disk: Disk, broken: bool = False) -> Outcome:
+def run(place: Path, disk: Disk, broken: bool = False, when_full: WhenFull = "refuse") -> Outcome:
     """Answer a few questions on `disk`, then look at what is left."""
     clock, outcome = Wound(), Outcome()
 
     def connect(path: str) -> journal_segment.Connection:
         return OnDisk(path, disk, broken)
 
-    settings = Settings(block=4, rows=4, patience=timedelta(0))
+    settings = Settings(block=4, rows=4, patience=timedelta(0), when_full=when_full)
     with contextlib.suppress(FlyballError):
         recorder = SqliteJournal(place, clock, settings, connect).open("flights")
         try:
@@ -334,7 +335,7 @@ def run(place: Path, disk: Disk, broken: bool = False) -> Outcome:
                 answers = [answer(clock) for _ in range(group)]
                 futures: list[Future[None]] = [Future() for _ in answers]
                 for each, future in zip(answers, futures, strict=True):
-                    outcome.handed_out.add(recorder.record(each, journal.resolve(future)))
+                    outcome.handed_out.add(recorder.record([each], journal.resolve(future)))
                 for each, future in zip(answers, futures, strict=True):
                     if future.exception(timeout=30) is None:
                         outcome.acknowledged.add(each.id)
@@ -362,6 +363,7 @@ def look(place: Path, outcome: Outcome) -> None:
             outcome.spoken_for |= spoken_for(account, ())
         outcome.unknown = sum(account.unknown for account in accounts)
         outcome.refused = sum(account.refused for account in accounts)
+        outcome.unlogged = sum(account.unlogged for account in accounts)
     for path in place.glob("*.sqlite"):
         with contextlib.closing(sqlite3.connect(path)) as connection:
             try:
@@ -370,10 +372,12 @@ def look(place: Path, outcome: Outcome) -> None:
                 outcome.intact = False
 
 
-def every_cut(root: Path, disk: Callable[[str, int], Disk], broken: bool = False) -> Iterator[Outcome]:
+def every_cut(
+    root: Path, disk: Callable[[str, int], Disk], broken: bool = False, when_full: WhenFull = "refuse"
+) -> Iterator[Outcome]:
     """The outcome of each cut, up to the first disk that had power enough."""
     for power in range(1, 2_000):
-        outcome = run(root / str(power), disk(f"{root.name}-{power}", power), broken)
+        outcome = run(root / str(power), disk(f"{root.name}-{power}", power), broken, when_full)
         yield outcome
         if outcome.finished:
             return
@@ -422,6 +426,18 @@ def test_a_failure_of_the_disk_is_survived(room: Path) -> None:
         assert len(outcome.handed_out) <= len(outcome.spoken_for) + outcome.refused, power
         assert outcome.unknown <= 4, power
     assert any(outcome.refused for outcome in outcomes)
+
+
+@pytest.mark.parametrize("disk", [forgetful, healing])
+def test_what_leaves_unlogged_is_counted_whatever_the_disk_does(room: Path, disk: Callable[[str, int], Disk]) -> None:
+    """Acknowledged = on disk + counted as unlogged: only the disk of the segments fails here, and not the claim's."""
+    outcomes = list(every_cut(room, disk, when_full="unlogged"))
+    for power, outcome in enumerate(outcomes, start=1):
+        assert outcome.intact, power
+        assert len(outcome.acknowledged - outcome.ids) <= outcome.unlogged, power
+        assert len(outcome.handed_out - outcome.spoken_for) <= outcome.unlogged, power
+        assert outcome.unknown <= 4 and outcome.refused == 0, power
+    assert any(outcome.unlogged for outcome in outcomes)
 
 
 def test_the_power_cut_has_teeth(room: Path) -> None:

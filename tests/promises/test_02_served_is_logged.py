@@ -1,4 +1,4 @@
-"""Promise 2: served = logged + counted drops + bounded, alarmed unknowns.
+"""Promise 2: served = logged + counted drops (unlogged) + bounded, alarmed unknowns.
 
 Callers over HTTP keep book of every id that they were given; a server is stopped in order, killed at a random moment, or has
 a disk that fails now and then. Afterwards the callers' books, the journal, its accounts and the server's own counts must
@@ -112,6 +112,7 @@ class Left:
     ids: set[str]
     refused: int
     unknown: int
+    unlogged: int = 0
 
 
 def left(place: Path) -> Left:
@@ -120,7 +121,12 @@ def left(place: Path) -> Left:
     assert len(entries) == sum(account.recorded for account in accounts)
     ids = {entry.id for entry in entries}
     assert len(ids) == len(entries), "an answer is recorded once"
-    return Left(ids, sum(a.refused for a in accounts), sum(a.unknown for a in accounts))
+    return Left(
+        ids,
+        sum(a.refused for a in accounts),
+        sum(a.unknown for a in accounts),
+        sum(a.unlogged for a in accounts),
+    )
 
 
 def served(place: Path, durability: str, seconds: float, how: signal.Signals | None) -> Book:
@@ -180,25 +186,40 @@ def test_of_a_killed_server_that_did_not_wait_what_is_lost_is_bounded_and_told(t
     assert lost > 0, "the kill has teeth"
 
 
+def moody(path: str) -> journal_segment.Connection:
+    """A disk that fails now and then."""
+    real, chance = journal_segment.connect(path), random.Random(7)
+
+    class Moody:
+        def execute(self, sql: str, parameters: Sequence[Any] = (), /) -> journal_segment.Cursor:
+            if sql.startswith("INSERT INTO pages") and chance.random() < 0.2:
+                raise sqlite3.OperationalError("disk I/O error")
+            return real.execute(sql, parameters)
+
+        def close(self) -> None:
+            real.close()
+
+    return Moody()
+
+
+def test_what_left_though_the_disk_failed_is_counted(tmp_path: Path) -> None:
+    """Where that was declared, nobody is refused: served = logged + unlogged, to the last answer."""
+    settings = Settings(block=BLOCK, patience=timedelta(0), when_full="unlogged")
+    with live(tmp_path, connect=moody, settings=settings) as shop, contextlib.ExitStack() as undo:
+        callers = Callers(shop.port)
+        undo.callback(callers.finish)
+        threading.Event().wait(0.6)
+        book = callers.finish()
+    found = left(tmp_path)
+    assert (book.unheard, book.refused, found.refused, found.unknown) == (0, 0, 0, 0)
+    assert found.ids <= set(book.given)
+    assert len(book.given) == len(found.ids) + found.unlogged
+    assert found.unlogged > 0
+
+
 def test_what_a_failing_disk_turned_away_is_counted_by_all_alike(tmp_path: Path) -> None:
-    chance = random.Random(7)
-
-    def connect(path: str) -> journal_segment.Connection:
-        real = journal_segment.connect(path)
-
-        class Moody:
-            def execute(self, sql: str, parameters: Sequence[Any] = (), /) -> journal_segment.Cursor:
-                if sql.startswith("INSERT INTO answers") and chance.random() < 0.2:
-                    raise sqlite3.OperationalError("disk I/O error")
-                return real.execute(sql, parameters)
-
-            def close(self) -> None:
-                real.close()
-
-        return Moody()
-
     settings = Settings(block=BLOCK, patience=timedelta(0))
-    with live(tmp_path, connect=connect, settings=settings) as shop, contextlib.ExitStack() as undo:
+    with live(tmp_path, connect=moody, settings=settings) as shop, contextlib.ExitStack() as undo:
         callers = Callers(shop.port)
         undo.callback(callers.finish)
         threading.Event().wait(0.8)

@@ -23,7 +23,7 @@ from flyball.adapters.embedded.clock import SystemClock
 from flyball.adapters.embedded.facts import SqlFacts
 from flyball.adapters.embedded.keys import FileSigner
 from flyball.adapters.embedded.routes import FileRoutes
-from flyball.release import rollout, route, version
+from flyball.release import rollout, route, shadowing, version
 from flyball.release.rollout import Aborted, Advanced, Promoted, RolledBack, Started
 from flyball.release.version import Registered
 
@@ -58,10 +58,11 @@ for n in itertools.count():
 
 
 def opened(place: Path) -> tuple[SqlFacts, FileRoutes]:
+    signer = FileSigner(place / "key.pem")
     log = SqlFacts(
-        place / "facts.sqlite", SystemClock(), FileSigner(place / "key.pem"), (rollout.ROLLOUTS, version.VERSIONS)
+        place / "facts.sqlite", SystemClock(), signer, (rollout.ROLLOUTS, shadowing.SHADOWS, version.VERSIONS)
     )
-    return log, FileRoutes(place / "route.json")
+    return log, FileRoutes(place / "route.json", signer)
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,8 @@ import pytest
 
 from flyball.adapters.embedded.clock import SystemClock
 from flyball.adapters.embedded.journal import SqliteJournal
-from flyball.serve.router import Breaker, Routed
+from flyball.serve.breaker import Breaker
+from flyball.serve.router import Routed
 from tests.live import ROW, Factor, live, plan
 
 OLD, NEW = 0.5, 0.25

@@ -92,8 +92,8 @@ def ask(session: Session, recorder: Recorder, asked: list[tuple[str, str]]) -> l
     for order, customer in asked:
         row = {"order_id": order, "placed": "2025-07-01T10:00:00Z", "category": "shoes", "channel": "web", "price": 9.0}
         (decoded,), _ = way.routed.champion.decode(msgspec.json.encode({**row, "customer": customer}))
-        answer = router.ask(way, decoded, decoded["placed"], 0.0).answer
-        recorder.record(answer)
+        answer = router.ask(way, [decoded], decoded["placed"], 0.0)[0].answer
+        recorder.record([answer])
         found.append(answer.id)
     return found
 
@@ -373,7 +373,7 @@ def test_who_answers_meanwhile_answers_on(session: Session) -> None:
         while not over.is_set():
             one = msgspec.structs.replace(answer, id=ids.uuid7(session.clock.now()))
             done: Future[None] = Future()
-            recorder.record(one, journal.resolve(done))
+            recorder.record([one], journal.resolve(done))
             done.result(timeout=30)
             acknowledged.append(one.id)
 

@@ -60,8 +60,8 @@ def answered(session: Session) -> list[str]:
             "price": 777.0,
         }
         (decoded,), _ = way.routed.champion.decode(msgspec.json.encode({**row, "customer": customer}))
-        answer = router.ask(way, decoded, decoded["placed"], 0.0).answer
-        recorder.record(answer)
+        answer = router.ask(way, [decoded], decoded["placed"], 0.0)[0].answer
+        recorder.record([answer])
         found.append(answer.id)
     recorder.close()
     return found

@@ -80,7 +80,7 @@ def lived(project: Path, home: Path) -> Session:
     way = router.ways["sent_back"]
     for order, customer in (("z005", WHO), ("new-1", WHO), ("new-2", "c002")):
         (decoded,), _ = way.routed.champion.decode(question(order, customer))
-        recorder.record(router.ask(way, decoded, decoded["placed"], 0.0).answer)
+        recorder.record([router.ask(way, [decoded], decoded["placed"], 0.0)[0].answer])
     recorder.close()
     said = b'[{"key": {"order_id": "new-1"}, "outcome": true}, {"key": {"customer": "%s"}, "outcome": "%s"}]'
     code, body = outcomes.receive(

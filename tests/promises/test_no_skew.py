@@ -85,9 +85,9 @@ class Shop:
         for order, customer in whom:
             asked = self.at(session, 1)
             (decoded,), _ = way.routed.champion.decode(question(order, customer, asked))
-            given = router.ask(way, decoded, asked, 0.0)
+            (given,) = router.ask(way, [decoded], asked, 0.0)
             assert given.answer is not None
-            recorder.record(given.answer)
+            recorder.record([given.answer])
             found.append(given.answer.id)
         recorder.close()
         return found
@@ -357,9 +357,9 @@ def test_what_promises_nothing_is_left_out_and_counted(shop: Shop) -> None:
         {"inputs": {**entry.inputs, "price": 1}},
         {"model": "another"},
     ):
-        recorder.record(Answer(**{**base, **changes, "id": ids.uuid7(asked)}))
+        recorder.record([Answer(**{**base, **changes, "id": ids.uuid7(asked)})])
     for role in ("canary", "shadow", "previous"):  # these are compared, and -0.0 is not 19.9
-        recorder.record(Answer(**{**base, "role": role, "id": ids.uuid7(asked)}))
+        recorder.record([Answer(**{**base, "role": role, "id": ids.uuid7(asked)})])
     recorder.close()
     shop.at(session, 1)
     found = audit(session)

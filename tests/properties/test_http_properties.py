@@ -21,9 +21,11 @@ from flyball.adapters.memory.journal import MemoryJournal
 from flyball.checks.clock import Wound
 from flyball.data import sift
 from flyball.serve import protocol
-from flyball.serve.guard import Limits
+from flyball.serve.guard import Limits, Refused
+from flyball.serve.head import Head
 from flyball.serve.http import Ground, Server
 from flyball.serve.journal import Settings
+from flyball.serve.message import Reply
 from flyball.serve.router import Routed
 from tests.live import ROW, plan
 
@@ -47,20 +49,20 @@ def exchange(method: str, path: str, headers: dict[bytes, bytes], body: bytes) -
     journal = MemoryJournal(clock, Settings(durability="interval"))
     routed = {"orders": Routed(epoch=1, champion=PLAN)}
     server = Server("shop", routed, Ground(journal.open("shop"), journal.find, clock), Limits(rows=10))
-    sent: list[Any] = []
-    scope = {"type": "http", "method": method, "path": path, "headers": list(headers.items())}
+    found: list[Reply] = []
 
-    async def receive() -> Any:
-        return {"type": "http.request", "body": body, "more_body": False}
+    async def ask() -> None:
+        head = Head(method, path, "", tuple(headers.items()), len(body), True, False)
+        try:
+            server.receive(server.admit(head)._replace(body=body), found.append)
+        except Refused as refusal:
+            found.append(server.refused(refusal))
+        while not found:
+            await asyncio.sleep(0)
 
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    asyncio.run(server(scope, receive, send))
-    start, end = sent
-    assert dict(start["headers"])[b"content-length"] == str(len(end["body"])).encode()
-    kind = dict(start["headers"])[b"content-type"]
-    return start["status"], msgspec.json.decode(end["body"]) if kind == b"application/json" else None, journal
+    asyncio.run(ask())
+    (said,) = found
+    return said.status, msgspec.json.decode(said.body) if said.kind == b"application/json" else None, journal
 
 
 @settings(max_examples=300, deadline=None)

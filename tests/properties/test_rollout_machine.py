@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 import flyball as fb
-from flyball import canary, days, hours, shadow
+from flyball import canary, days, hours, metrics, shadow
 from flyball._kernel.conditions import Outcome, Verdict
 from flyball._kernel.facts import Fact, Said
 from flyball.adapters.memory.clock import VirtualClock
 from flyball.adapters.memory.facts import MemoryFacts
 from flyball.adapters.memory.keys import MemorySigner
 from flyball.release import moves, rollout
-from flyball.release.policy import Release
+from flyball.release.policy import Release, ab
 from flyball.release.rollout import Aborted, Advanced, Paused, Promoted, Resumed, RolledBack, Rollout, Started
 
 START = datetime(2013, 7, 1, tzinfo=UTC)
@@ -31,6 +31,16 @@ POLICIES = (
     Release(shadow(hours(24))),
     Release(shadow(hours(24)), canary(0.05, hours(6)), canary(0.5, hours(6)), patience=days(1)),
     Release(canary(1.0, hours(1)), patience=timedelta(0)),
+    Release(
+        canary(0.05, hours(6), at_least=1000, outcomes=200, approval=True),
+        ab(0.5, metrics.cost, hours(6), ends=days(2)),
+        patience=days(1),
+    ),
+    Release(
+        ab(0.5, metrics.cost, ends=hours(12), undecided="release", approval="risk"),
+        canary(0.9, hours(1)),
+        patience=days(2),
+    ),
 )
 
 
@@ -116,10 +126,14 @@ class Machine(RuleBasedStateMachine):
     def time_goes_by(self, span: timedelta) -> None:
         self.clock.advance(span)
 
-    @rule(found=st.lists(st.sampled_from(list(Outcome)), max_size=2))
-    def the_loop_looks(self, found: list[Outcome]) -> None:
+    @rule(found=st.lists(st.sampled_from(list(Outcome)), max_size=2), tested=st.sampled_from([None, *Outcome]))
+    def the_loop_looks(self, found: list[Outcome], tested: Outcome | None) -> None:
         before, moment = self.state, self.clock.now()
-        move = moves.decide(before, moment, [verdict(o) for o in found], self.policy.patience)
+        trial = before.stages[before.stage].trial if before.candidate else None
+        verdicts = [verdict(o) for o in found]
+        if trial is not None and tested is not None:
+            verdicts.append(Verdict(condition=str(trial), outcome=tested, measurement=None, threshold=0.0))
+        move = moves.decide(before, moment, verdicts, self.policy.patience)
         assert move.why
         if not before.candidate:
             probation = before.promoted is not None and moment < before.promoted + self.policy.patience
@@ -129,12 +143,20 @@ class Machine(RuleBasedStateMachine):
             return
         assert before.entered is not None
         over = before.entered + timedelta(seconds=before.stages[before.stage].seconds)
-        if Outcome.FAIL in found:
-            assert isinstance(move.said, Aborted), "a failing guard aborts in any stage, paused or not"
+        ends = before.entered + timedelta(seconds=trial.seconds) if trial is not None else over
+        undecided = trial is not None and tested is not Outcome.PASS
+        if Outcome.FAIL in found or (trial is not None and tested is Outcome.FAIL):
+            assert isinstance(move.said, Aborted), (
+                "a failing guard aborts in any stage, paused or not; so does a lost test"
+            )
         elif before.paused or moment < over:
             assert move.said is None
+        elif undecided and moment < ends:
+            assert move.said is None and move.due == ends, "a test that is not decided goes on until its end"
+        elif undecided and trial is not None and trial.undecided == "keep":
+            assert isinstance(move.said, Aborted) and move.said.holds
         elif Outcome.INCONCLUSIVE in found:
-            assert isinstance(move.said, Aborted) == (moment >= over + self.policy.patience)
+            assert isinstance(move.said, Aborted) == (moment >= ends + self.policy.patience)
             assert move.said is None or isinstance(move.said, Aborted)
         else:
             last = before.stage + 1 == len(before.stages)
@@ -196,7 +218,8 @@ class Machine(RuleBasedStateMachine):
         assert 0 <= state.share <= 1
         assert state.epoch == self.epochs[-1]
         assert self.epochs == sorted(set(self.epochs)), "an epoch never comes twice"
-        assert bool(state.candidate) == bool(state.stages) == (state.entered is not None)
+        assert bool(state.candidate) == bool(state.stages) == (state.entered is not None) == (state.began is not None)
+        assert state.began is None or state.entered is None or state.began <= state.entered
 
     def teardown(self) -> None:
         if hasattr(self, "log"):

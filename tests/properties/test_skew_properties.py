@@ -52,7 +52,8 @@ def answer(inputs: Mapping[str, Any], features: Mapping[str, Any], asked: dateti
         latency_us=1,
         via="test",
     )
-    kept = body.unpack(body.pack(made))
+    (kept,) = body.answers(body.page([body.pack(made)[2]]))
+    assert kept is not None
     return msgspec.structs.replace(made, inputs=kept.inputs, features=kept.features)
 
 

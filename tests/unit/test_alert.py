@@ -75,6 +75,11 @@ HEARD: list[tuple[Said, str, tuple[str, ...]]] = [
         "critical",
         ("may have left",),
     ),
+    (
+        Accounted(segment="s", durability="interval", closed=True, recorded=9, refused=0, unknown=3, unlogged=1200),
+        "critical",
+        ("1,200", "left unrecorded", "3 are unaccounted for"),
+    ),
 ]
 NOT_HEARD: list[Said] = [
     Started(version="orders-2", stages=(), epoch=2, reason="new"),

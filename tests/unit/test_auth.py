@@ -19,9 +19,10 @@ import pytest
 from flyball._kernel.errors import AdapterError, StateError
 from flyball.adapters.embedded.tokens import local_token, open_keys
 from flyball.adapters.memory.clock import VirtualClock
-from flyball.serve import auth
-from flyball.serve.auth import Key, Keys
+from flyball.serve import auth, keyring
+from flyball.serve.auth import Former, Key, Keys
 from flyball.serve.guard import Refused
+from flyball.serve.rates import Rate
 
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
 CLOCK = VirtualClock(NOW)
@@ -147,11 +148,113 @@ def test_tokens_are_long_and_differ() -> None:
         {"sha256": "0" * 63},
         {"sha256": "A" * 64},
         {"expires": datetime(2030, 1, 1)},
+        {"changed": datetime(2030, 1, 1)},
     ],
 )
 def test_a_key_is_sound(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"name|sha256|zone"):
         Key(**({"name": "a", "sha256": "0" * 64, "scopes": frozenset()} | wrong))
+
+
+# --- how often
+
+
+def asking(known: Callable[[], tuple[Key, ...]], clock: VirtualClock) -> Callable[[str], tuple[int, float]]:
+    """Ask with a token: status, and the seconds of Retry-After."""
+    checked = Keys(known, clock)
+
+    def ask(token: str, **more: str) -> tuple[int, float]:
+        headers = bearer(token) | {name.replace("_", "-").encode(): value.encode() for name, value in more.items()}
+        try:
+            return (200, 0.0) if checked.who(headers, "label") else (0, 0.0)
+        except Refused as caught:
+            refused = caught
+        assert not token or token not in repr(refused.error) + refused.error.what + refused.error.why
+        return refused.status, float(dict(refused.headers).get(b"retry-after", b"0"))
+
+    return ask
+
+
+def test_a_key_asks_as_often_as_it_may_and_no_other_pays_for_it() -> None:
+    clock, rate = VirtualClock(NOW), Rate(per_second=0.5, burst=3)
+    slow, other = (
+        Key(name=n, sha256=auth.digest(TOKENS[n]), scopes=auth.SCOPES, rate=rate) for n in ("ada", "billing")
+    )
+    ask = asking(lambda: (slow, other), clock)
+    assert [ask(TOKENS["ada"]) for _ in range(5)] == [(200, 0)] * 3 + [(429, 2)] * 2
+    assert ask(TOKENS["billing"]) == (200, 0)
+    assert ask(TOKENS["ada"], x_forwarded_for="10.9.8.7", forwarded="for=10.9.8.7") == (429, 2), "whoever it says it is"
+    clock.advance(timedelta(seconds=2))
+    assert [ask(TOKENS["ada"]) for _ in range(2)] == [(200, 0), (429, 2)]
+
+
+def test_a_new_token_is_no_new_allowance_and_a_new_rate_is() -> None:
+    clock, rate = VirtualClock(NOW), Rate(per_second=1, burst=2)
+    key = Key(name="ada", sha256=auth.digest(TOKENS["ada"]), scopes=frozenset({"label"}), rate=rate)
+    kept = [(key,)]
+    ask = asking(lambda: kept[0], clock)
+    assert [ask(TOKENS["ada"])[0] for _ in range(3)] == [200, 200, 429]
+    former = (Former(sha256=auth.digest(TOKENS["ada"]), until=NOW + timedelta(hours=1)),)
+    kept[0] = (Key(name="ada", sha256=auth.digest(TOKENS["billing"]), scopes=key.scopes, rate=rate, former=former),)
+    assert [ask(TOKENS[n])[0] for n in ("billing", "ada")] == [429, 429]
+    kept[0] = (
+        Key(name="ada", sha256=auth.digest(TOKENS["billing"]), scopes=key.scopes, rate=Rate(per_second=9, burst=9)),
+    )
+    assert [ask(TOKENS[n])[0] for n in ("billing", "ada")] == [200, 401]
+
+
+def test_what_a_key_may_not_do_is_counted_as_well() -> None:
+    key = Key(name="ada", sha256=auth.digest(TOKENS["ada"]), scopes=frozenset(), rate=Rate(per_second=1, burst=2))
+    ask = asking(lambda: (key,), VirtualClock(NOW))
+    assert [ask(TOKENS["ada"])[0] for _ in range(3)] == [403, 403, 429]
+
+
+def test_whoever_guesses_is_put_off_and_locks_nobody_out() -> None:
+    clock = VirtualClock(NOW)
+    ask = asking(lambda: KEYS, clock)
+    assert [ask(f"guess-{n}")[0] for n in range(20)] == [401] * 20
+    for n in range(100):
+        status, wait = ask(f"guess-{n}")
+        assert status == 429 and 0 < wait <= 60
+        assert ask(TOKENS["billing"]) == (200, 0) and ask(TOKENS["nobody"]) == (403, 0)
+    assert ask("") == (401, 0) and ask(TOKENS["past"]) == (401, 0), "no guess, and no answer to one"
+    clock.advance(timedelta(seconds=3))
+    assert [ask("again")[0] for _ in range(2)] == [401, 429]
+
+
+def test_the_command_line_is_not_slowed_down() -> None:
+    key = Key(
+        name="ada", sha256=auth.digest(TOKENS["ada"]), scopes=frozenset({"operate"}), rate=Rate(per_second=1, burst=1)
+    )
+    known = Keys(lambda: (key,), VirtualClock(NOW))
+    assert [known.name_of(TOKENS["ada"], "operate") for _ in range(5)] == ["ada"] * 5
+
+
+def test_a_former_token_ends_with_its_grace_and_with_its_key() -> None:
+    clock, hour = VirtualClock(NOW), timedelta(hours=1)
+    former = (Former(sha256=auth.digest(TOKENS["ada"]), until=NOW + hour),)
+    key = Key(name="a", sha256=auth.digest(TOKENS["billing"]), scopes=auth.SCOPES, former=former)
+    soon = Key(name="a", sha256=key.sha256, scopes=auth.SCOPES, former=former, expires=NOW + hour / 2)
+    kept = [(key,)]
+    ask = asking(lambda: kept[0], clock)
+    assert (ask(TOKENS["ada"])[0], ask(TOKENS["billing"])[0]) == (200, 200)
+    clock.advance(hour / 2)
+    assert ask(TOKENS["ada"])[0] == 200
+    kept[0] = (soon,)
+    assert (ask(TOKENS["ada"])[0], ask(TOKENS["billing"])[0]) == (401, 401)
+    kept[0] = (key,)
+    clock.advance(hour / 2)
+    assert (ask(TOKENS["ada"])[0], ask(TOKENS["billing"])[0]) == (401, 200)
+
+
+def test_a_key_that_is_prolonged_revives_no_former_token() -> None:
+    """Found by the state machine: the old token had ended with its key, within its grace."""
+    hour, day = timedelta(hours=1), timedelta(days=1)
+    first, second, third = (auth.digest(n) for n in "abc")
+    kept = (Key(name="ada", sha256=first, scopes=auth.SCOPES),)
+    kept = keyring.rotate(kept, "ada", second, NOW, day, NOW + hour)
+    kept = keyring.rotate(kept, "ada", third, NOW + 2 * hour, day, NOW + day)
+    assert (kept[0].sha256, kept[0].former) == (third, ())
 
 
 # --- the files
@@ -255,6 +358,10 @@ ONE = {"name": "a", "sha256": "0" * 64, "scopes": ["label"]}
         {"keys": [ONE | {"expires": "2030-01-01T00:00:00"}]},
         {"keys": [ONE, ONE | {"sha256": "1" * 64}]},
         {"keys": [ONE, ONE | {"name": "b"}]},
+        {"keys": [ONE | {"former": [{"sha256": "0" * 64, "until": "2030-01-01T00:00:00Z"}]}]},
+        {"keys": [ONE | {"former": [{"sha256": "1" * 64, "until": "2030-01-01T00:00:00"}]}]},
+        {"keys": [ONE | {"rate": {"per_second": 0, "burst": 1}}]},
+        {"keys": [ONE | {"rate": {"per_second": 1, "burst": 0}}]},
     ],
     ids=str,
 )

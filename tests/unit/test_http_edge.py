@@ -21,6 +21,7 @@ from flyball.adapters.embedded.clock import SystemClock
 from flyball.adapters.embedded.journal import SqliteJournal
 from flyball.serve.guard import Limits
 from flyball.serve.journal import Settings
+from flyball.serve.message import Request
 from tests.live import ROW, Live, live, plan, receive_all
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD", "TRACE", "PURGE")
@@ -92,6 +93,11 @@ def test_its_own_names_and_its_own_pages_are_answered(shop: Live, host: str) -> 
     body = json.dumps(ROW).encode()
     for origin in ({}, {"Origin": f"http://{host}"}):
         assert shop.send("POST", "/predict/orders", body, {"Host": host, **origin}).status == 200
+
+
+def test_the_page_to_read_names_the_server_as_its_reader_does(shop: Live) -> None:
+    reply = shop.send("GET", "/docs", None, {"Host": "localhost:18741"})
+    assert reply.status == 200 and b"curl http://localhost:18741/predict/orders " in reply.body
 
 
 def test_two_hosts_are_refused(shop: Live) -> None:
@@ -310,7 +316,7 @@ class Disk:
 
         class Slow:
             def execute(self, sql: str, parameters: Sequence[Any] = (), /) -> journal_segment.Cursor:
-                if sql.startswith("INSERT INTO answers"):
+                if sql.startswith("INSERT INTO pages"):
                     disk.goes.wait(20)
                     if disk.broken:
                         raise sqlite3.OperationalError("disk I/O error")
@@ -363,17 +369,21 @@ def test_a_journal_that_is_full_turns_callers_away(tmp_path: Path) -> None:
     assert answered == recorded(tmp_path)
 
 
-def test_a_list_that_is_recorded_in_part_does_not_leave_and_is_counted(tmp_path: Path) -> None:
+def test_a_list_is_recorded_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
     disk = Disk()
     settings = Settings(block=4, patience=timedelta(0))
-    with live(tmp_path, connect=disk.connect, settings=settings) as shop:
+    with live(tmp_path, connect=disk.connect, settings=settings) as shop, ThreadPoolExecutor(2) as pool:
         disk.goes.clear()
-        reply = shop.ask([ROW] * 6)
+        in_flight = [pool.submit(shop.ask, ROW) for _ in range(2)]
+        try:
+            until(lambda: shop.counted("flyball_waiting") == 2)
+            reply = shop.ask([ROW] * 3)
+        finally:
+            disk.goes.set()
         assert (reply.status, reply.code) == (503, "journal-full")
-        disk.goes.set()
-        until(lambda: shop.counted("flyball_withheld_total") == 4)
-        assert shop.counted("flyball_waiting") == shop.counted("flyball_answers_total") == 0
-    assert len(recorded(tmp_path)) == 4
+        assert [each.result().status for each in in_flight] == [200, 200]
+        assert shop.counted("flyball_waiting") == 0
+    assert len(recorded(tmp_path)) == 2
 
 
 def test_a_disk_that_hangs_is_not_waited_for_for_ever(tmp_path: Path) -> None:
@@ -418,3 +428,21 @@ def test_many_questions_on_one_connection(shop: Live) -> None:
         for bad in (False, True, False):
             connection.sendall(request.replace(b'"price": 8.0', b'"price": -80') if bad else request)
             assert receive_all(connection).startswith(b"HTTP/1.1 422" if bad else b"HTTP/1.1 200")
+
+
+def test_who_asks_one_question_is_not_behind_a_long_list(tmp_path: Path) -> None:
+    order: list[str] = []
+    with live(tmp_path, settings=Settings(durability="interval", patience=timedelta(0))) as shop:
+
+        def ask(asked: Any, name: str) -> None:
+            body = json.dumps(asked).encode()
+            request = Request("POST", "/predict/orders", "", {b"content-type": b"application/json"}, body)
+            shop.server.receive(request, lambda reply: order.append(f"{name} {reply.status}"))
+
+        def both() -> None:
+            ask([ROW] * 1000, "list")
+            ask(ROW, "one")
+
+        shop.on_loop(both)
+        until(lambda: len(order) == 2)
+    assert order == ["one 200", "list 200"]

@@ -149,7 +149,7 @@ def test_a_baseline_answers_when_neither_store_nor_model_can(session: Session) -
 
     router = Router(session.clock)
     router.swap({MODEL: with_champion(routed, lookup=gone)})
-    given = router.ask(router.ways[MODEL], ROW, session.clock.now(), 0.0)
+    (given,) = router.ask(router.ways[MODEL], [ROW], session.clock.now(), 0.0)
     assert given.answer is not None
     assert (given.answer.role, given.answer.version, given.answer.features) == ("baseline", FIRST, {})
     assert given.answer.output == scores[-1][0] and 0 < given.answer.output < 1
@@ -283,11 +283,11 @@ def test_a_candidate_that_was_left_out_is_tried_again(session: Session, monkeypa
     monkeypatch.setattr(serving, "TRIES_AGAIN", 0.2)
     second, real, tries = another(session, "sent_back-2"), answering.plan_of, [0]
 
-    def twice(session: Session, model: Any, version: str) -> Any:
+    def twice(session: Session, model: Any, version: str, *rest: str) -> Any:
         tries[0] += version == second
         if version == second and tries[0] < 3:
             raise AdapterError("store-busy", "the disk is away")
-        return real(session, model, version)
+        return real(session, model, version, *rest)
 
     monkeypatch.setattr(answering, "plan_of", twice)
 
@@ -326,10 +326,10 @@ def test_an_error_that_nobody_foresaw_ends_nothing(
 ) -> None:
     second, real = another(session, "sent_back-2"), answering.plan_of
 
-    def odd(session: Session, model: Any, version: str) -> Any:
+    def odd(session: Session, model: Any, version: str, *rest: str) -> Any:
         if version == second:
             raise ValueError("onnxruntime says no")
-        return real(session, model, version)
+        return real(session, model, version, *rest)
 
     monkeypatch.setattr(answering, "plan_of", odd)
 
@@ -386,7 +386,8 @@ def test_one_models_champion_is_no_other_models_trouble(session: Session, monkey
     gone = broken(session, "sent_back-2")
     app, find = type(session.app), type(session.app).model
     derived = route.derive(session.facts, APP, session.models).models[MODEL]
-    bad = msgspec.structs.replace(derived, epoch=9, champion=gone)
+    digest = version.find(session.facts, APP, gone).manifest
+    bad = msgspec.structs.replace(derived, epoch=9, champion=gone, manifest=digest)
     both = route.Route(app=APP, models={"another": bad, MODEL: msgspec.structs.replace(derived, epoch=7)})
     monkeypatch.setattr(app, "model", lambda self, _: find(self, MODEL))
     monkeypatch.setattr(route, "derive", lambda *_: both)

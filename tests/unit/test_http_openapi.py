@@ -119,6 +119,8 @@ def test_two_models_that_read_one_contract_differently_keep_their_own_schemas() 
     assert set(openapi.document("shop", {"orders": alone(one), "other": alone(two)})["components"]["schemas"]) == {
         "Entry",
         "Error",
+        "InferenceError",
+        "InvocationsError",
         "OrderRequest",
         "Prediction",
     }
@@ -131,3 +133,35 @@ def test_two_models_that_read_one_contract_differently_keep_their_own_schemas() 
         name = content["schema"]["oneOf"][0]["$ref"].rpartition("/")[2]
         required[model] = "price" in document["components"]["schemas"][name]["required"]
     assert required == {"orders": True, "other": False}
+
+
+def test_the_dialects_of_others_are_described_as_they_are(document: dict[str, Any], shop: Live) -> None:
+    names = [*ROW, "note"]
+    split = {"columns": names, "data": [[*ROW.values(), None]]}
+    tensors = [{"name": n, "shape": [1], "datatype": "BYTES", "data": [str(v)]} for n, v in ROW.items() if n != "price"]
+    priced = [*tensors, {"name": "price", "shape": [1, 1], "datatype": "FP64", "data": [8.0]}]
+    asked: dict[str, list[Any]] = {
+        "/invocations": [{form: [ROW]} for form in ("dataframe_records", "instances", "inputs")]
+        + [{"inputs": {n: [v] for n, v in ROW.items()}}, {"inputs": ROW}, {"dataframe_split": split}]
+        + [{"inputs": [ROW], "params": {}}, {"rows": [ROW]}, {"instances": [{}]}, [ROW], {}],
+        "/v2/models/orders/infer": [
+            {"inputs": priced},
+            {"inputs": priced, "id": "q7", "outputs": [{"name": "output"}, {"name": "id"}], "parameters": {}},
+            {"inputs": priced, "outputs": [{"name": "other"}]},
+            {"inputs": [{**priced[0], "name": "other"}]},
+            {"inputs": [{**priced[0], "datatype": "BF16"}]},
+            {"inputs": []},
+            {"inptus": priced},
+        ],
+    }
+    for path, bodies in asked.items():
+        described = document["paths"][path]["post"]
+        took = []
+        for body in bodies:
+            reply = shop.ask(body, path)
+            content = described["responses"][str(reply.status)]["content"]["application/json"]
+            assert valid(document, content["schema"], reply.json), (path, body, reply.json)
+            schema = described["requestBody"]["content"]["application/json"]["schema"]
+            assert valid(document, schema, body) == (reply.status == 200), (path, body)
+            took.append(reply.status)
+        assert {200, 422} == set(took)

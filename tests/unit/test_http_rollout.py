@@ -26,7 +26,7 @@ from flyball.adapters.embedded.outcomes import SqliteOutcomes
 from flyball.adapters.embedded.tokens import local_token, open_keys
 from flyball.serve import aside, shadows
 from flyball.serve.guard import Limits
-from flyball.serve.journal import Answer, Done, Entry, Recorder, Settings
+from flyball.serve.journal import Answer, Done, Entry, Recorder, Settings, Standing
 from flyball.serve.plan import Plan
 from flyball.serve.router import Routed
 from tests.live import ROW, Live, live, plan
@@ -96,10 +96,13 @@ def test_shadows_are_bounded_and_what_does_not_fit_is_counted(tmp_path: Path) ->
         def __init__(self, real: Recorder) -> None:
             self._real, self.process = real, real.process
 
-        def record(self, answer: Answer, done: Done | None = None) -> int:
-            if answer.role == "shadow":
+        def record(self, answers: Sequence[Answer], done: Done | None = None) -> int:
+            if any(answer.role == "shadow" for answer in answers):
                 assert goes.wait(30)
-            return self._real.record(answer, done)
+            return self._real.record(answers, done)
+
+        def standing(self) -> Standing:
+            return self._real.standing()
 
         def close(self) -> None:
             self._real.close()
@@ -144,11 +147,14 @@ class Keeping:
         self._real, self._keeps, self.process = real, keeps, real.process
         self.kept: list[Done] = []
 
-    def record(self, answer: Answer, done: Done | None = None) -> int:
-        if done is not None and self._keeps(answer):
+    def record(self, answers: Sequence[Answer], done: Done | None = None) -> int:
+        if done is not None and any(map(self._keeps, answers)):
             self.kept.append(done)
             done = None
-        return self._real.record(answer, done)
+        return self._real.record(answers, done)
+
+    def standing(self) -> Standing:
+        return self._real.standing()
 
     def close(self) -> None:
         self._real.close()
@@ -236,10 +242,13 @@ def test_a_journal_that_takes_no_shadow_harms_nobody(tmp_path: Path, error: Adap
         def __init__(self, real: Recorder) -> None:
             self._real, self.process = real, real.process
 
-        def record(self, answer: Answer, done: Done | None = None) -> int:
-            if answer.role == "shadow":
+        def record(self, answers: Sequence[Answer], done: Done | None = None) -> int:
+            if any(answer.role == "shadow" for answer in answers):
                 raise error
-            return self._real.record(answer, done)
+            return self._real.record(answers, done)
+
+        def standing(self) -> Standing:
+            return self._real.standing()
 
         def close(self) -> None:
             self._real.close()
@@ -260,7 +269,7 @@ def test_what_a_broken_disk_loses_of_shadows_and_faults_is_counted(tmp_path: Pat
 
         class Moody:
             def execute(self, sql: str, parameters: Sequence[Any] = (), /) -> journal_segment.Cursor:
-                if sql.startswith("INSERT INTO answers") and broken_disk.is_set():
+                if sql.startswith("INSERT INTO pages") and broken_disk.is_set():
                     raise sqlite3.OperationalError("disk I/O error")
                 return real.execute(sql, parameters)
 
@@ -291,7 +300,7 @@ def test_at_the_end_what_can_be_computed_in_time_is_and_the_rest_is_counted(tmp_
         def end() -> None:
             way = shop.server._router.ways["orders"]
             for seconds in (0.0, 30.0):
-                given = [shop.server._router.ask(way, row, SystemClock().now(), 0.0) for row in decoded]
+                given = shop.server._router.ask(way, decoded, SystemClock().now(), 0.0)
                 shop.server._shadows.add(each.shadow for each in given if each.shadow is not None)
                 dropped.append(shop.server.end(seconds))
 

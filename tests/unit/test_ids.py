@@ -36,9 +36,15 @@ def test_ids_of_many_threads_are_all_different() -> None:
     assert len(set(made)) == 16_000
 
 
-def test_a_child_process_does_not_continue_its_parents_randomness(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_child_does_not_continue_its_parents_randomness() -> None:
     ids.uuid7(NOON)
-    left = ids._noise.left
-    monkeypatch.setattr(os, "getpid", lambda: -1)
-    ids.uuid7(NOON)
-    assert ids._noise.left is not left
+    reads, writes = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(writes, ids.uuid7(NOON).encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert os.read(reads, 100).decode() not in {ids.uuid7(NOON) for _ in range(300)}
+    os.close(reads)
+    os.close(writes)

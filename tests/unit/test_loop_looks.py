@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,16 +14,19 @@ import flyball as fb
 from flyball import days, hours
 from flyball._kernel import ids
 from flyball._kernel.clock import micros
+from flyball._kernel.errors import AdapterError
 from flyball._kernel.facts import Fact
 from flyball.adapters.embedded.journal import SqliteJournal
 from flyball.adapters.memory.tables import MemoryTables
 from flyball.checks import journal as checks
-from flyball.cycle import account, apply, gather, retrain, why
+from flyball.cycle import account, apply, gather, reconcile, retrain, why
 from flyball.cycle.session import Session
 from flyball.cycle.watching import VOLUME, Watch
+from flyball.release import rollout
 from flyball.release.policy import Release
 from flyball.release.rollout import Aborted, Paused, Promoted, Started, Step
-from flyball.serve.journal import Settings
+from flyball.release.version import Registered
+from flyball.serve.journal import Entry, Settings
 from flyball.watch.observed import Observed, State
 from tests import loops
 from tests.loops import HISTORY, START, TRAININGS, Order, Process, World
@@ -69,7 +72,7 @@ def asked(session: Session, epoch: int, at: timedelta) -> str:
     prediction = ids.uuid7(START + at)
     recorder = session.journal.open("till")
     said: dict[str, Any] = {"id": prediction, "model": "till", "version": "default", "epoch": epoch, "asked": moment}
-    recorder.record(checks.answer(session.clock, **said))
+    recorder.record([checks.answer(session.clock, **said)])
     recorder.close()
     return prediction
 
@@ -107,6 +110,76 @@ def test_a_segment_is_accounted_for_once_and_not_opened_again(tmp_path: Path) ->
     for segment in tmp_path.glob("*.sqlite"):
         segment.write_bytes(b"not to be opened" * 400)
     assert account.account(session) == []
+
+
+def test_years_of_answers_are_not_folded_again_by_a_loop_that_begins() -> None:
+    world = World()
+    session = world.session()
+    for _ in range(3):
+        asked(session, 1, world.clock.now() - START)
+        account.account(session)
+        world.to(world.clock.now() + days(30))
+    watch = Watch(session)
+    read = session.journal.read
+    folded: list[Mapping[str, int] | None] = []
+    object.__setattr__(session.journal, "read", lambda after=None: folded.append(dict(after or {})) or read(after))
+    watch.refresh()
+    assert [len(after or {}) for after in folded] == [2], "of 90, 60 and 30 days ago, the last alone can matter"
+    assert watch.live("till").counts().attempts == 1
+
+
+def test_after_a_pass_that_failed_only_what_was_folded_half_is_folded_again() -> None:
+    """A table that stays unreadable must not have the journal read from its beginning at every look."""
+    session = World().session()
+    for hour in range(2):
+        asked(session, 1, hours(hour))
+    watch = Watch(session)
+    watch.refresh()
+    again = watch.anew()
+    assert again.live("till") is watch.live("till")
+    again.refresh()
+    assert again.live("till").counts().attempts == 2
+
+    def dies(after: Mapping[str, int] | None = None) -> Iterator[Entry]:
+        raise AdapterError("journal-unreadable", "The disk is gone")
+        yield
+
+    object.__setattr__(session.journal, "read", dies)
+    with pytest.raises(AdapterError):
+        again.refresh()
+    assert again.anew().live("till") is not again.live("till")
+
+
+class Broken(MemoryTables):
+    """Tables on a disk that is gone."""
+
+    def scan(self, table: str, batch: int, schema: Mapping[str, pl.DataType]) -> pl.LazyFrame:
+        raise AdapterError("table-unreadable", f"{table} cannot be read")
+
+
+def test_a_table_that_cannot_be_read_keeps_no_failing_candidate_answering() -> None:
+    world, app = World(tables=Broken()), loops.declared()
+    source = fb.files("orders-*.csv", prepare=loops.plain, yields=Order, fresh_within=days(7), name="orders")
+    object.__setattr__(app, "sources", (source,))
+    session = world.session(app)
+    stage = Step(name="canary", share=0.5, seconds=3600)
+    for said in (
+        Registered(version="till-1", manifest="one"),
+        Registered(version="till-2", manifest="two"),
+        Promoted(version="till-1", previous="", epoch=1, reason="the first"),
+        Started(version="till-2", stages=(stage,), epoch=2, reason="passed"),
+    ):
+        session.facts.append([Fact("till", "till", said)])
+    recorder = session.journal.open("till")
+    for _ in range(30):
+        said = {"id": ids.uuid7(world.clock.now()), "model": "till", "epoch": 2, "asked": micros(world.clock.now())}
+        recorder.record([checks.answer(world.clock, **said, version="till-2", role="canary", failed="boom")])
+    recorder.close()
+    world.to(START + hours(1))
+    with pytest.raises(AdapterError, match="table-unreadable"):
+        reconcile.reconcile(session, Watch(session), reconcile.Here(session))
+    assert rollout.now(session.facts, "till", "till").candidate == ""
+    assert session.routes.read() is not None
 
 
 class Counted(MemoryTables):

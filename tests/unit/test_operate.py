@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +14,8 @@ from flyball._kernel.conditions import Outcome, Verdict
 from flyball._kernel.errors import FlyballError, GateError, StateError
 from flyball.app import App
 from flyball.cli import opening
-from flyball.cycle import apply, operate, steps
+from flyball.cycle import answering as routes
+from flyball.cycle import apply, operate, shadowing, status, steps, why
 from flyball.release import moves, rollout
 from flyball.release.policy import Release
 from flyball.release.rollout import Aborted, Paused, Promoted, Resumed, RolledBack, Started
@@ -244,7 +246,9 @@ def test_a_gate_that_says_no_is_exit_code_3(
 
 
 @pytest.mark.parametrize(("token", "code"), [("b" * 43, "scope-missing"), ("c" * 43, "key-unknown")])
-@pytest.mark.parametrize("verb", [("promote", "till-2", "--override-gates"), ("rollback",), ("pause",)])
+@pytest.mark.parametrize(
+    "verb", [("promote", "till-2", "--override-gates"), ("rollback",), ("pause",), ("shadow", "till-2")]
+)
 def test_without_the_scope_nothing_is_recorded(
     rejected: World,
     monkeypatch: pytest.MonkeyPatch,
@@ -270,3 +274,61 @@ def test_the_steps_of_a_version_that_waits_are_done(rejected: World) -> None:
     assert pin is not None and pin.cutoff == START
     with pytest.raises(FlyballError):
         operate.roll_back(session, "till", by="ada", reason="there is nobody before till-1")
+
+
+# Shadows that a person sets
+
+
+def test_a_shadow_needs_no_gate_and_answers_nobody(
+    rejected: World, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    world = copied(rejected)
+    assert called(world, STRICT, monkeypatch, "a" * 43, "shadow", "till-2", "--share", "1", "--reason", "curious") == 0
+    said = json.loads(capfd.readouterr().out)
+    assert said["did"] == ["till-2 computes beside the champion: curious (ada)"]
+    assert (said["champion"], said["candidate"], said["epoch"]) == ("till-1", "", 1)
+    session = world.session(STRICT)
+    (shown,) = status.status(session).models[0].shadows
+    assert (shown.version, shown.share, shown.by, shown.reason) == ("till-2", 1.0, "ada", "curious")
+    (beside,) = routes.routed(session)["till"].shadows
+    assert (beside.plan.version, beside.share) == ("till-2", 1.0)
+    assert called(world, STRICT, monkeypatch, "a" * 43, "shadow", "till-2", "--stop") == 0
+    assert routes.routed(world.session(STRICT))["till"].shadows == ()
+    assert called(world, STRICT, monkeypatch, "a" * 43, "shadow", "till-1") == 1, "the champion is asked as it is"
+    assert called(world, STRICT, monkeypatch, "a" * 43, "shadow", "till-2", "--share", "0") == 2
+
+
+def test_what_a_shadow_computed_and_an_override_is_explained(rejected: World) -> None:
+    world = copied(rejected)
+    session = world.session(STRICT)
+    shadowing.begin(session, "till-2", share=1.0, by="ada", reason="curious")
+    process = Process(world, STRICT)
+    process.look()
+    way, row = process.router.ways["till"], loops.QUESTIONS.row(0, named=True)
+    rows, _ = way.routed.champion.decode(loops.asking(row))
+    (given,) = process.router.ask(way, rows, row["placed"], 0.0)
+    (asked,) = process.router.override(way, "till-2", rows, row["placed"], 0.0)
+    computed = process.router.shadow(given.besides[0])
+    assert given.answer is not None and asked.answer is not None and computed is not None
+    recorder = world.journal.open("till")
+    recorder.record([given.answer, computed, asked.answer])
+    recorder.close()
+    told = [why.why(session, each.id).because for each in (given.answer, computed, asked.answer)]
+    assert told[1] == f"till-2 was set to compute beside; {told[0]}"
+    assert told[2] == f"an operator asked till-2 by its name; {told[0]}"
+
+
+def test_a_shadow_whose_features_changed_is_said_and_left_out(rejected: World) -> None:
+    """Features are code: who runs other code cannot compute it, and nobody else is concerned."""
+    world, problems = copied(rejected), list[str]()
+    app = changed(gates=STRICT.gates)
+    lately = fb.window(loops.Order, loops.RETURNS, by=loops.Order.category, over=days(1))
+    features = fb.features(loops.Order.category, loops.Order.price, lately=lately)
+    object.__setattr__(app, "models", (replace(app.models[0], features=features),))
+    done = shadowing.begin(world.session(app), "till-2", share=1.0, by="ada", reason="curious")
+    assert len(done.did) == 2 and "feature lately changed since: servers leave it out" in done.did[1]
+    champion = replace(routes.routed(world.session(STRICT))["till"], shadows=(), fallbacks=())
+    found = routes.routed(world.session(app), {"till": champion}, problems.append)["till"]
+    assert (found.champion.version, found.shadows) == ("till-1", ())
+    assert any("goes without the shadow till-2" in each and "features-changed" in each for each in problems)
+    assert routes.routed(world.session(STRICT))["till"].shadows != (), "whoever runs the code of that time computes it"

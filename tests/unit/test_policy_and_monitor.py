@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import dataframely as dy
 import pytest
 
 import flyball as fb
-from flyball import days, hours, roc_auc
-from flyball.release.policy import Stage
+from flyball import days, hours, metrics, roc_auc
+from flyball.release.policy import ANYBODY, Stage, ab
 from flyball.watch.monitor import Breach, Every
 
 
@@ -26,6 +27,43 @@ def test_a_canary_is_a_share_above_nothing_up_to_all(share: float) -> None:
     assert caught.value.code == "share-out-of-range"
     assert caught.value.where is not None
     assert caught.value.where.file == __file__
+
+
+def test_a_stage_may_need_answers_outcomes_and_a_word_besides() -> None:
+    stage = fb.canary(0.05, hours(6), at_least=1000, outcomes=200, approval=True)
+    assert (stage.at_least, stage.outcomes, stage.approval) == (1000, 200, ANYBODY)
+    assert fb.shadow(hours(1), approval="risk").approval == "risk"
+    assert fb.shadow(hours(1), approval=False) == fb.shadow(hours(1))
+    with pytest.raises(fb.DeclarationError, match="sample-negative"):
+        fb.canary(0.05, hours(6), outcomes=-1)
+
+
+def test_a_test_is_decided_by_the_difference_to_the_champion() -> None:
+    cost, accuracy = metrics.cost, fb.accuracy
+    assert (test := ab(0.5, cost, ends=days(14)).test) is not None
+    assert test.decides == (cost <= cost.on(fb.champion))
+    assert (test.error_rate, test.ends, test.undecided) == (0.05, days(14), "keep")
+    margin = accuracy >= accuracy.on(fb.champion) - 0.01
+    assert (
+        test := ab(0.5, margin, days(7), ends=days(14), error_rate=0.01).test
+    ) is not None and test.decides == margin
+
+
+@pytest.mark.parametrize(
+    ("share", "more", "code"),
+    [
+        (0.0, {}, "test-out-of-range"),
+        (1.0, {}, "test-out-of-range"),
+        (0.5, {"error_rate": 0.5}, "test-out-of-range"),
+        (0.5, {"ends": timedelta(0)}, "test-out-of-range"),
+        (0.5, {"lasts": days(15)}, "test-out-of-range"),
+        (0.5, {"decides": fb.accuracy >= 0.9}, "test-not-relative"),
+    ],
+)
+def test_a_test_that_cannot_be_is_refused(share: float, more: dict[str, Any], code: str) -> None:
+    with pytest.raises(fb.DeclarationError, match=code) as caught:
+        ab(**({"share": share, "decides": metrics.cost, "ends": days(14)} | more))
+    assert caught.value.where is not None and caught.value.where.file == __file__
 
 
 def test_a_release_keeps_what_it_was_given() -> None:

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from flyball._kernel.errors import AdapterError, DataError
 from flyball.checks.clock import Wound
 from flyball.serve import router
+from flyball.serve.breaker import Breaker
 from flyball.serve.plan import Plan
-from flyball.serve.router import Breaker, Given, Routed, Router, Way
+from flyball.serve.router import Given, Routed, Router, Way
 from tests.live import Factor, plan
 
 ASKED = datetime(2026, 11, 20, 10, tzinfo=UTC)
@@ -71,7 +72,7 @@ class Table:
         return self.router.ways["orders"]
 
     def ask(self, order: str = "o1") -> Given:
-        return self.router.ask(self.way, row(order), ASKED, 0.001)
+        return self.router.ask(self.way, [row(order)], ASKED, 0.001)[0]
 
 
 def answered(given: Given) -> tuple[str, str, float]:
@@ -147,7 +148,9 @@ def test_where_an_entity_is_declared_all_its_questions_go_to_one_version() -> No
     roles: dict[str, set[str]] = {}
     for n in range(60):
         asked = {**row(f"o{n}"), "customer": f"c{n % 12}"}
-        roles.setdefault(asked["customer"], set()).add(answered(table.router.ask(table.way, asked, ASKED, 0.001))[0])
+        roles.setdefault(asked["customer"], set()).add(
+            answered(table.router.ask(table.way, [asked], ASKED, 0.001)[0])[0]
+        )
     assert all(len(each) == 1 for each in roles.values())
     assert {role for each in roles.values() for role in each} == {"champion", "canary"}
 
@@ -307,6 +310,19 @@ def test_a_candidate_that_is_slow_is_out_before_it_took_long(seconds: float, att
         assert f"took {seconds:.3g} s" in table.told[0][2]
 
 
+@pytest.mark.parametrize("seconds", [0.06, 0.19, 1.0])
+def test_in_a_list_as_well_a_slow_candidate_is_out_before_it_took_long(seconds: float) -> None:
+    """What it has no time for is the champion's, and it is a shadow there."""
+    clock = Wound()
+    table = Table(Routed(1, OLD, slow("orders-2", clock, seconds), 1.0), clock)
+    began = clock.monotonic()
+    given = table.router.ask(table.way, [row(f"o{n}") for n in range(100)], ASKED, 0.0)
+    assert table.way.breaker.why and clock.monotonic() - began < max(19 * 0.05, 2 * seconds + 0.001)
+    assert [each.answer is not None for each in given] == [True] * 100
+    by = [(each.answer.version, each.shadow.plan.version) for each in given if each.answer and each.shadow]
+    assert ("orders-2", "orders-1") in by and set(by) <= {("orders-2", "orders-1"), ("orders-1", "orders-2")}
+
+
 def test_what_is_slow_is_declared() -> None:
     clock = Wound()
     table = Table(Routed(1, OLD, slow("orders-2", clock, 0.3), 0.5, slow=1.0), clock)
@@ -339,7 +355,9 @@ def test_it_stays_open_for_the_same_candidate_and_stage_and_closes_for_another()
     opens_after(opens_after_again)
     opens_after_again.router.swap({"orders": Routed(4, OLD, says("orders-3", 0.25), 0.3)})
     assert not opens_after_again.way.breaker.why, "another candidate"
-    assert answered(table.router.ask(way, row("o1"), ASKED, 0.0))[0] == "champion", "who is answering keeps its way"
+    assert answered(table.router.ask(way, [row("o1")], ASKED, 0.0)[0])[0] == "champion", (
+        "who is answering keeps its way"
+    )
 
 
 def test_the_champions_own_shadows_open_nothing() -> None:

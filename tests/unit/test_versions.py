@@ -15,7 +15,7 @@ from flyball.adapters.memory.blobs import MemoryBlobs
 from flyball.adapters.memory.clock import VirtualClock
 from flyball.adapters.memory.facts import MemoryFacts
 from flyball.adapters.memory.keys import MemorySigner
-from flyball.release import rollout, route, version
+from flyball.release import rollout, route, shadowing, version
 from flyball.release.rollout import Promoted, Rollout
 from flyball.release.route import Answering, Route
 from flyball.release.version import Judged, Manifest, Registered, Signed, Snapshot
@@ -39,6 +39,9 @@ class Kept:
     def read(self) -> Route | None:
         return self.route
 
+    def proven(self) -> Route | None:
+        return self.route
+
     def publish(self, new: Route) -> None:
         self.route = new
         self.writes += 1
@@ -46,7 +49,7 @@ class Kept:
 
 @pytest.fixture
 def log() -> MemoryFacts:
-    return MemoryFacts(VirtualClock(NOON), MemorySigner(), (version.VERSIONS, rollout.ROLLOUTS))
+    return MemoryFacts(VirtualClock(NOON), MemorySigner(), (version.VERSIONS, rollout.ROLLOUTS, shadowing.SHADOWS))
 
 
 def register(log: MemoryFacts, name: str, *, app: str = "flights", model: str = "lateness") -> None:

@@ -14,6 +14,7 @@ from flyball.data import profile
 from flyball.learn.reference import PREDICTION, Column, Reference
 from flyball.serve.journal import Entry
 from flyball.serve.outcomes import Posted
+from flyball.watch import live
 from flyball.watch.live import Live
 
 DAY = from_micros(1_380_000_000_000_000 // 86_400_000_000 * 86_400_000_000)
@@ -55,6 +56,25 @@ def posted(value: float | None, settled: datetime, seq: int = 1, **target: Any) 
 
 def outcomes(live: Live, version: str | None = "a-1", now: datetime | None = None) -> list[float | None]:
     return live.frame(version, at(), at(days=9), now or at(days=9))["outcome"].to_list()
+
+
+def test_a_key_that_is_asked_and_corrected_often_is_not_multiplied() -> None:
+    """Of a thousand questions of one key and as many corrections there are a million pairs."""
+    chance, made, n = random.Random(0), Live(days(30)), 1000
+    settled = {seq: at(seconds=chance.randrange(n)) for seq in range(1, n + 1)}
+    made.answered([entry("same", at(seconds=k)) for k in range(n)])
+    made.settled([posted(float(seq), settled[seq], seq=seq, key="same") for seq in settled])
+    later = [max((seq for seq in settled if settled[seq] > at(seconds=k)), default=None) for k in range(n)]
+    assert outcomes(made) == later
+    rows = made.frame("a-1", at(), at(days=9), at(days=9)).drop("outcome").with_row_index("row")
+    assert live._by_key(rows, made._told()).height == sum(seq is not None for seq in later), "each meets one"
+
+
+def test_one_request_that_names_a_key_often_is_one_question() -> None:
+    made = Live(days(30))
+    made.answered([entry("same", at(), id=f"p{k}") for k in range(300)])
+    made.settled([posted(float(k), at(hours=1), seq=k + 1, prediction=f"p{k}") for k in range(300)])
+    assert outcomes(made) == [299.0] * 300
 
 
 def test_an_outcome_of_a_key_reaches_every_attempt_asked_before_it_was_settled() -> None:
@@ -233,3 +253,13 @@ def test_a_clock_that_was_ahead_pushes_nothing_out() -> None:
     live.answered([entry("near", at(days=1, hours=2))], at(days=1, hours=2) - minutes(4))
     live.answered([entry("now", at(hours=4))], at(hours=4))
     assert live.asked(at(), at(days=9)).tolist() == [micros(at(hours=4)), micros(at(days=1, hours=2))]
+
+
+def test_what_an_operator_asked_of_a_version_by_name_counts_for_nobody() -> None:
+    live = Live(timedelta(days=1))
+    asked = from_micros(0)
+    live.answered(
+        [entry("k", asked), entry("l", asked, "a-2", role="override"), entry("m", asked, "a-2", role="shadow")]
+    )
+    assert live.counts().attempts == 2
+    assert live.covered("a-2", asked, asked + timedelta(hours=1)) == (2, 1)

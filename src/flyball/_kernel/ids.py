@@ -6,8 +6,8 @@ import hashlib
 import hmac
 import os
 import secrets
-import threading
 from datetime import datetime
+from functools import lru_cache
 
 from flyball._kernel.clock import micros
 
@@ -19,28 +19,48 @@ def uuid7(moment: datetime, entropy: bytes | None = None) -> str:
         moment: the time that leads the id; comes from a Clock.
         entropy: ten bytes for a deterministic id (rehearsal); random by default.
     """
-    noise = int.from_bytes(entropy if entropy is not None else _ten_bytes(), "big")
-    value = (
-        (micros(moment) // 1000) << 80 | 0x7 << 76 | (noise >> 62 & 0xFFF) << 64 | 0b10 << 62 | noise & (1 << 62) - 1
-    )
-    text = f"{value:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    tail = _drawn() if entropy is None else _tail(int.from_bytes(entropy, "big"))
+    return f"{_head(micros(moment) // 1000)}-{tail}"
 
 
-_noise = threading.local()
+@lru_cache(maxsize=64)
+def _head(millisecond: int) -> str:
+    """The time in an id; a server asks for many of one millisecond."""
+    text = f"{millisecond:012x}"
+    return f"{text[:8]}-{text[8:]}"
 
 
-def _ten_bytes() -> bytes:
-    """From the system's generator, 256 ids at a time: asking it for each id took an eighth of the time of an answer.
+_tails: list[str] = []
+"""What follows the time in the next ids, made many at a time: asking the system for each took an eighth of the time of an
+answer. `pop` gives each to one thread, and a forked process begins with none, so that no two ids are the same."""
 
-    What is left over belongs to one thread of one process: two that shared it would make the same ids.
-    """
-    found: bytes | None = next(_noise.left, None) if getattr(_noise, "process", None) == os.getpid() else None
-    if found is None:
-        pool = secrets.token_bytes(10 * 256)
-        _noise.process, _noise.left = os.getpid(), (pool[i : i + 10] for i in range(0, len(pool), 10))
-        found = next(_noise.left)
-    return found
+os.register_at_fork(after_in_child=_tails.clear)
+
+
+def _drawn() -> str:
+    try:
+        return _tails.pop()
+    except IndexError:  # asked for rather than looked at: another thread may take the last one
+        pass
+    noise = secrets.token_hex(10 * 256)
+    made = [_random(noise[at : at + 20]) for at in range(0, len(noise), 20)]
+    last = made.pop()
+    _tails.extend(made)
+    return last
+
+
+def _tail(noise: int) -> str:
+    """The version, 12 bits of the noise, the variant, and 62 bits."""
+    text = f"{0x7 << 76 | (noise >> 62 & 0xFFF) << 64 | 0b10 << 62 | noise & (1 << 62) - 1:020x}"
+    return f"{text[:4]}-{text[4:8]}-{text[8:]}"
+
+
+def _random(digits: str) -> str:
+    """The same of hexadecimal digits, of which it does not matter which bits are used; three times as fast."""
+    return f"7{digits[1:4]}-{_VARIANT[digits[4]]}{digits[5:8]}-{digits[8:]}"
+
+
+_VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 
 
 def digest(data: bytes) -> str:

@@ -1,5 +1,5 @@
 """The names of metrics: what users compare with a number. Those at the root of flyball, and those of decisions, classes,
-quantiles and groups, which users reach as `flyball.metrics`.
+quantiles, groups and live traffic, which users reach as `flyball.metrics`.
 
 A **decision** is an answer at its threshold (that of the model's `decide=`, else one half). A gap of a decision's rate between
 groups is the field's fairness: of `selection_rate` demographic parity, of `recall` equal opportunity, of `recall` and
@@ -32,9 +32,11 @@ __all__ = [
     "calibration_error",
     "cost",
     "coverage",
+    "disagreement",
     "error_rate",
     "f1",
     "false_positive_rate",
+    "invalid_rate",
     "log_loss",
     "macro_f1",
     "macro_roc_auc",
@@ -42,9 +44,11 @@ __all__ = [
     "mean_absolute_error",
     "model_bytes",
     "model_latency",
+    "outcome_mean",
     "p99_latency",
     "pinball_loss",
     "precision",
+    "prediction_shift",
     "r2",
     "recall",
     "roc_auc",
@@ -67,3 +71,12 @@ pinball_loss = Metric("pinball_loss", "lower")
 coverage = Metric("coverage", "higher")
 width = Metric("width", "lower")
 model_bytes = Metric("model_bytes", "lower")
+
+invalid_rate = Metric("invalid_rate", "lower")
+"""The share of attempts whose answer is no number, of another task, or outside of what the outcome is declared to be."""
+prediction_shift = Metric("prediction_shift", "lower")
+"""How far a candidate's answers are spread otherwise than the champion's, on the same questions: 0 to 1."""
+disagreement = Metric("disagreement", "lower")
+"""The share of questions that a candidate decides otherwise than the champion; of numbers, their mean distance."""
+outcome_mean = Metric("outcome_mean", "higher")
+"""What came of the questions of one arm of an A/B test, on the mean."""

@@ -75,7 +75,7 @@ def recorded(recorder: Recorder, answers: Iterable[Answer]) -> list[int]:
     numbers = []
     for each in answers:
         future: Future[None] = Future()
-        numbers.append(recorder.record(each, journal.resolve(future)))
+        numbers.append(recorder.record([each], journal.resolve(future)))
         future.result(timeout=30)
     return numbers
 
@@ -161,6 +161,7 @@ class WritingSuite:
             {"inputs": {"x": "\ud800"}},
             {"features": {"x": 2**64}},
             {"id": "UA1545"},
+            {"id": "0190AAAA-0000-7000-8000-000000000001"},
             {"asked": 1.5},
             {"epoch": 2**63},
             {"output": "late"},
@@ -177,7 +178,7 @@ class WritingSuite:
         recorder = place.open("flights")
         assert recorded(recorder, [answer(clock)]) == [1]
         with pytest.raises(DataError, match="unrecordable-answer"):
-            recorder.record(answer(clock, **wrong))
+            recorder.record([answer(clock, **wrong)])
         assert recorded(recorder, [answer(clock)]) == [2]
         recorder.close()
 
@@ -185,7 +186,7 @@ class WritingSuite:
         """An answer is recorded as it is at that moment."""
         recorder, inputs = place.open("flights"), {"carrier": "UA"}
         given = answer(clock, inputs=inputs)
-        recorder.record(given)
+        recorder.record([given])
         inputs["carrier"] = "AA"
         recorder.close()
         found = place.find(given.id)
@@ -198,7 +199,7 @@ class WritingSuite:
         recorder = place.open("flights", deliver=groups.append)
         told: list[BaseException | None] = []
         for _ in range(10):
-            recorder.record(answer(clock), told.append)
+            recorder.record([answer(clock)], told.append)
         recorder.close()
         assert told == []
         for acknowledge in groups:
@@ -211,7 +212,7 @@ class WritingSuite:
         place = bench.journal(clock, replace(SETTINGS, durability="interval", interval=timedelta(hours=1)))
         recorder, told = place.open("flights"), list[tuple[BaseException | None, int]]()
         for _ in range(5):
-            recorder.record(answer(clock), lambda error: told.append((error, threading.get_ident())))
+            recorder.record([answer(clock)], lambda error: told.append((error, threading.get_ident())))
         assert told == [(None, threading.get_ident())] * 5
         recorder.close()
         assert [entry.seq for entry in place.read()] == [1, 2, 3, 4, 5]
@@ -223,7 +224,7 @@ class WritingSuite:
         recorder.close()
         recorder.close()
         with pytest.raises(StateError, match="journal-closed"):
-            recorder.record(answer(clock))
+            recorder.record([answer(clock)])
 
     def test_many_threads_share_a_recorder(self, place: Journal, clock: Wound) -> None:
         """Each answer gets a number of its own, none is left out, whatever the block."""
@@ -318,7 +319,7 @@ class JournalSuite(WritingSuite):
         place = bench.journal(clock, replace(SETTINGS, rows=3))
         recorder = place.open("flights")
         recorded(recorder, [answer(clock) for _ in range(5)])
-        recorder.record(answer(clock))
+        recorder.record([answer(clock)])
         assert [(account.closed, account.recorded, account.unknown) for account in place.recover()] == [(True, 3, 0)]
         recorder.close()
         assert [account.recorded for account in place.recover()] == [3, 3]
@@ -358,7 +359,7 @@ class JournalSuite(WritingSuite):
         settings = replace(SETTINGS, durability="interval", interval=timedelta(hours=1), block=64)
         place = bench.journal(clock, settings)
         recorder = place.open("flights")
-        numbers = [recorder.record(answer(clock)) for _ in range(10)]
+        numbers = [recorder.record([answer(clock)]) for _ in range(10)]
         left = bench.crashed(place)
         recorder.close()
         (account,) = left.recover()

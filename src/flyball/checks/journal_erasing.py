@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from flyball.checks.clock import Wound
-from flyball.checks.journal import SETTINGS, Bench, JournalSuite, answer, recorded
+from flyball.checks.journal import SETTINGS, Bench, answer, recorded
+from flyball.checks.journal_groups import GroupSuite
 
 
-class ErasingSuite(JournalSuite):
+class ErasingSuite(GroupSuite):
     """The whole behaviour of a journal out of which answers are erased."""
 
     def test_what_is_erased_is_gone_and_spoken_for(self, bench: Bench, clock: Wound) -> None:

@@ -33,6 +33,12 @@ class RoutesSuite:
             routes.publish(route(epoch))
             assert routes.read() == route(epoch)
 
+    def test_what_is_published_is_proven(self, routes: Routes) -> None:
+        """So that it may be answered by while the facts are away; nothing is before anything was."""
+        assert routes.proven() is None
+        routes.publish(route(2))
+        assert routes.proven() == routes.read() == route(2)
+
     def test_a_reader_never_sees_half(self, routes: Routes) -> None:
         """Readers beside a writer see the route before, or the one after."""
         routes.publish(route(0))

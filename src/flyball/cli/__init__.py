@@ -18,9 +18,12 @@ from typer.exceptions import Abort, TyperException
 
 from flyball._kernel.errors import FlyballError
 from flyball.cli import (
+    adopt,
     apply,
     approve,
+    audit,
     backup,
+    bundle,
     card,
     contract,
     data,
@@ -28,9 +31,13 @@ from flyball.cli import (
     erase,
     evaluate,
     explain,
+    exposures,
     features,
+    journal,
+    key,
     loop,
     new,
+    package,
     pause,
     plan,
     predict,
@@ -43,6 +50,7 @@ from flyball.cli import (
     runs,
     say,
     serve,
+    shadow,
     skew,
     status,
     up,
@@ -51,6 +59,7 @@ from flyball.cli import (
 
 VERBS: dict[str, Callable[..., Any]] = {
     "new": new.run,
+    "adopt": adopt.run,
     "plan": plan.run,
     "apply": apply.run,
     "evaluate": evaluate.run,
@@ -60,11 +69,14 @@ VERBS: dict[str, Callable[..., Any]] = {
     "promote": promote.run,
     "rollback": rollback.run,
     "pause": pause.run,
+    "shadow": shadow.run,
+    "exposures": exposures.run,
     "loop": loop.run,
     "rehearse": rehearse.run,
     "report": report.run,
     "features": features.run,
     "status": status.run,
+    "audit": audit.run,
     "why": why.run,
     "explain": explain.run,
     "card": card.run,
@@ -72,6 +84,8 @@ VERBS: dict[str, Callable[..., Any]] = {
     "runs": runs.run,
     "skew": skew.run,
     "predict": predict.run,
+    "bundle": bundle.run,
+    "package": package.run,
     "reproduce": reproduce.run,
     "erase": erase.run,
     "backup": backup.run,
@@ -89,6 +103,24 @@ for _name, _verb in VERBS.items():
     app.command(_name)(_verb)
 app.add_typer(data.app, name="data")
 app.add_typer(contract.app, name="contract")
+app.add_typer(key.app, name="key")
+app.add_typer(journal.app, name="journal")
+
+
+_GROUPS: dict[str, dict[str, Callable[..., Any]]] = {
+    "data": data.VERBS,
+    "contract": contract.VERBS,
+    "key": key.VERBS,
+    "journal": journal.VERBS,
+}
+
+
+def _verb_of(arguments: list[str]) -> str:
+    """Whose help would have said it: the verb, or the verb within its group."""
+    first, second = [*arguments, "", ""][:2]
+    if first in _GROUPS:
+        return f"{first} {second}" if second in _GROUPS[first] else first
+    return first if first in VERBS else ""
 
 
 def main() -> None:
@@ -114,7 +146,7 @@ def call(arguments: list[str]) -> int:
         say.error(error, as_json=as_json)
         return error.exit_code
     except TyperException as error:
-        say.usage(error.format_message(), next((a for a in arguments if a in VERBS), ""), as_json=as_json)
+        say.usage(error.format_message(), _verb_of(arguments), as_json=as_json)
         return error.exit_code
     except (Abort, KeyboardInterrupt):
         return 130

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from flyball.cli import opening, options, say
+from flyball.cli import opening, operating, options, say
 
 if TYPE_CHECKING:
     from flyball.cycle.apply import Applied
@@ -41,14 +42,24 @@ def run(
     ] = True,
     as_json: options.Json = False,
 ) -> int:
-    """Ingest, train, evaluate, register, judge, release. Resumable; a second apply does nothing."""
+    """Ingest, train, evaluate, register, judge, release. Resumable; a second apply does nothing. Needs `operate`."""
     from flyball._kernel.clock import in_utc
-    from flyball.cycle import apply
+    from flyball.adapters.embedded.process import PARENT
+    from flyball.cycle import apply, audit
+    from flyball.learn import adopted
 
     with opening.progress() as tell:
         session = opening.session(app, home, clock)
-        done = apply.apply(session, until=in_utc(until) if until else None, only=model or "", tell=tell)
-    reports = {model.version: apply.write_report(session, model) for model in done.models} if report else {}
+        # A child of the loop acts for the loop, which has recorded why.
+        by = "" if PARENT in os.environ else operating.who(session)
+        before = session.facts.head().tx
+        try:
+            done = apply.apply(session, until=in_utc(until) if until else None, only=model or "", tell=tell)
+        finally:
+            if by and session.facts.head().tx != before:
+                audit.record(session, "apply", model, by=by)
+    learned = [model for model in done.models if adopted.of(session.app.model(model.model)) is None]
+    reports = {model.version: apply.write_report(session, model) for model in learned} if report else {}
     if as_json:
         say.result(done)
     else:

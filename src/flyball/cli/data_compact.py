@@ -18,10 +18,10 @@ def run(
 ) -> int:
     """Join small files, then remove what no version reads. Every version reads the same; nothing is ingested again."""
     from flyball.cli import operating
-    from flyball.cycle import versions
+    from flyball.cycle import audit, versions
 
     session = opening.session(app, home, clock)
-    operating.who(session)
+    audit.record(session, "data compact", table, by=operating.who(session))
     with say.err.status("compacting …"):
         done = versions.compact(session, table)
     if as_json:

@@ -24,10 +24,10 @@ def run(
     Needs the scope `operate`.
     """
     from flyball.cli import operating
-    from flyball.cycle import quarantined
+    from flyball.cycle import audit, quarantined
 
     session = opening.session(app, home, clock)
-    operating.who(session)
+    audit.record(session, "data replay", table, by=operating.who(session))
     with opening.progress() as tell:
         done = quarantined.replay_open(session, table, rule, tell)
     if as_json:

@@ -12,10 +12,14 @@ from flyball.cli import say
 if TYPE_CHECKING:
     from flyball.cycle.operate import Operated
     from flyball.runtime import Session
+    from flyball.serve.auth import Scope
 
 
-def who(session: Session) -> str:
+def who(session: Session, scope: Scope = "operate") -> str:
     """The name of the key in use: FLYBALL_TOKEN, or the token that lies in the home for whoever owns it.
+
+    Args:
+        scope: what it must have.
 
     Raises:
         StateError: `key-needed`, `key-unknown`, `key-expired`, `scope-missing`.
@@ -23,7 +27,7 @@ def who(session: Session) -> str:
     from flyball.runtime import local_token
 
     token = os.environ.get("FLYBALL_TOKEN") or local_token(session.home)
-    return session.keys.name_of(token, "operate")
+    return session.keys.name_of(token, scope)
 
 
 def show(done: Operated, *, as_json: bool) -> None:

@@ -23,6 +23,8 @@ def run(app: options.App, home: options.Home = None, as_json: options.Json = Fal
         say.line(f"  [dim]{model.served}[/]")
     for note in found.notes:
         say.line(f"[dim]note: {note}[/]")
+    for n, ending in enumerate(found.ends):
+        say.line(f"[dim]{'  ' if n else ''}{ending}[/]")
     work = found.work
     say.line(f"{work} to do: flyball apply {app}" if work else "Nothing to do.")
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
@@ -25,7 +26,10 @@ def run(
     if (home is None) == (app is None):
         raise typer.BadParameter("Say where to: either --home FOLDER or --app APP.")
     from flyball.adapters.embedded import restore
+    from flyball.adapters.embedded.backup import FACTS
     from flyball.adapters.embedded.clock import SystemClock
+    from flyball.adapters.embedded.facts import SqlFacts
+    from flyball.cycle import audit
     from flyball.runtime import places
 
     place = home if home is not None else opening.folder(str(app)) / ".flyball"
@@ -33,6 +37,8 @@ def run(
     with say.err.status("restoring, and checking every byte …"):
         found = restore.choose(source, signer)
         proof = restore.restore(found, place, signer, SystemClock(), places.PROJECTIONS)
+        with closing(SqlFacts(place / FACTS, SystemClock(), signer, places.PROJECTIONS)) as facts:
+            audit.restored(facts, found.document.name)
     if as_json:
         said = {"home": str(place), "backup": str(found.document), "taken": found.backup.taken, "proof": proof}
         say.result(said)

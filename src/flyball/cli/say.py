@@ -6,9 +6,11 @@ import json
 import os
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
+import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -64,7 +66,18 @@ def verdicts(what: str, judged: Iterable[Verdict]) -> None:
             (f"{found.estimate:.4g}", f"{found.low:.4g} to {found.high:.4g}", f"{found.n:,}") if found else ("",) * 3
         )
         rows.append((verdict.condition, verdict.outcome.value, *cells, verdict.reason))
-    table((what, "verdict", "estimate", "95 %", "n", ""), rows)
+    if rows:
+        table((what, "verdict", "estimate", "95 %", "n", ""), rows)
+
+
+def parquet(file: Path, argument: str) -> None:
+    """Refuse a name that would say that something else is in it.
+
+    Raises:
+        BadParameter: it does not end in `.parquet`.
+    """
+    if file.suffix != ".parquet":
+        raise typer.BadParameter(f"{file} would be a Parquet file: name it so", param_hint=argument)
 
 
 def error(problem: FlyballError, *, as_json: bool) -> None:
@@ -96,9 +109,10 @@ def bug(problem: BaseException, trace: str, *, as_json: bool) -> None:
 
 def usage(text: str, verb: str, *, as_json: bool) -> None:
     """The command line itself was wrong; an empty text: nothing was asked for, and the help was shown."""
+    following = f"flyball {verb + ' ' if verb else ''}--help"
     if as_json:
-        result({"error": {"code": "usage", "what": text, "next": "flyball --help"}})
+        result({"error": {"code": "usage", "what": text, "next": following}})
     if not text:
         return
     err.print(f"[bold red]Usage[/] {escape(text)}")
-    err.print(f"  [dim]next:  [/]flyball {escape(verb + ' ' if verb else '')}--help")
+    err.print(f"  [dim]next:  [/]{escape(following)}")

@@ -93,6 +93,12 @@ def _model(model: ModelStatus) -> None:
         say.line(
             f"  on its way: {way.version}, in {way.stage}{share} until {_when(way.until)} [dim](sent by {way.by})[/]"
         )
+    for beside in model.shadows:
+        share = f" for {beside.share:.0%} of the entities" if beside.share < 1 else ""
+        say.line(
+            f"  beside: {beside.version} computes{share} since {_when(beside.since)}: {escape(beside.reason)} "
+            f"[dim](set by {beside.by})[/]"
+        )
     for version, why in model.held.items():
         say.line(f"  [red]held[/] {escape(version)}: {escape(why)}")
     for monitor in model.monitors:

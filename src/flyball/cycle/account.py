@@ -1,7 +1,7 @@
 """The account of the journal: what became of every answer of a process that has ended, as a fact.
 
 A process that was killed may have handed out numbers that nobody finds again. They are counted here, once a segment, so that
-served = recorded + refused + a bounded unknown, and the unknown is told instead of being silence.
+served = recorded + unlogged + a bounded unknown, and the last two raise an alarm (`watch.alert`) instead of being silence.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ class Accounted(Said, frozen=True, kw_only=True, tag="serve.accounted"):
         recorded: answers in it.
         refused: answers that could not be written, whose callers were told so.
         unknown: numbers that may have been handed out and are nowhere. None of them was acknowledged, unless the durability
-            was "interval", where an answer may leave before it is recorded.
+            was "interval", where an answer may leave before it is recorded, or a slow disk was not waited for.
+        unlogged: answers that left though the disk did not take them, as `Settings.when_full` said.
     """
 
     segment: str
@@ -28,6 +29,7 @@ class Accounted(Said, frozen=True, kw_only=True, tag="serve.accounted"):
     recorded: int
     refused: int
     unknown: int
+    unlogged: int = 0
 
 
 ACCOUNTS = Projection(
@@ -50,6 +52,7 @@ def account(session: Session) -> list[Accounted]:
             recorded=r.recorded,
             refused=r.refused,
             unknown=r.unknown,
+            unlogged=r.unlogged,
         )
         for r in session.journal.recover(known)
     ]

@@ -20,23 +20,24 @@ from typing import Any, Final
 import numpy as np
 
 from flyball._kernel import conditions, ids
+from flyball._kernel.clock import EPOCH
 from flyball._kernel.errors import Bug, FlyballError, StateError
-from flyball.cycle import artifacts, causes
+from flyball.cycle import artifacts, catalog, causes
 from flyball.cycle.session import Session
 from flyball.data import contract
+from flyball.learn import adopted
 from flyball.learn import model as models
-from flyball.learn.encoding import encode
 from flyball.learn.export.predictor import Kind, Matrix
 from flyball.learn.features import lookup
 from flyball.learn.model import Model
 from flyball.learn.task import Answer, Answers, Task
-from flyball.release import route
+from flyball.release import version as versions
 from flyball.release.policy import Release
 from flyball.release.route import Answering
 from flyball.release.version import Manifest
-from flyball.serve import protocol, router
+from flyball.serve import breaker, pace, protocol
 from flyball.serve.plan import Plan, Row
-from flyball.serve.router import Routed
+from flyball.serve.router import Beside, Routed
 
 SUBJECTS = "subjects"
 """The purpose under which personal values are hashed; one per home, so that the same person is found again."""
@@ -61,9 +62,11 @@ def routed(
         say: told whom it goes without, and why: what may be tried again.
 
     Raises:
-        StateError: `nothing-released`, or what `plan_of` raises about a champion, where no model can be answered.
+        StateError: `nothing-released`, or what `plan_of` raises about a champion, where no model can be answered; and as
+            `catalog.route_now`.
     """
-    now = route.derive(session.facts, session.app.name, session.models)
+    known_epochs = {name: each.epoch for name, each in (before or {}).items()}
+    now = catalog.route_now(session, known_epochs, say)
     if not now.models:
         raise StateError(
             "nothing-released",
@@ -90,31 +93,35 @@ def routed(
     return found
 
 
-def plan_of(session: Session, model: Model, version: str) -> Plan:
+def plan_of(session: Session, model: Model, version: str, digest: str = "") -> Plan:
     """Compile one version.
 
     Raises:
         StateError: `features-changed` or `task-changed` when the app file no longer declares what the version was trained
             on; `signature-broken`, `artifact-changed`, `hostile-model` when what is stored cannot be trusted.
     """
-    manifest = artifacts.load_manifest(session, version)
+    manifest = _manifest(session, version, digest)
     causes.same_features(model, manifest.version, manifest.causes["examples"], manifest.commit)
     spec = contract.spec(model.question)
     finish, task = artifacts.load_finish(session, manifest), task_of(session, model, manifest)
     grouped = {finish.by} if finish.by else set()
-    reads = model.features.reads(model.question) | {model.asked.column.name, *spec.entity, *grouped}
+    reads = model.features.reads(model.question) | {*spec.entity, *grouped}
+    trained = adopted.of(model) is None
+    reads |= {model.asked.column.name} if trained else set()
+    decode = protocol.decoder(model.question, reads)
     secret = session.signer.secret(SUBJECTS)
+    predictor = artifacts.load_predictor(session, manifest)
     seal = partial(session.seal.row, spec) if spec.sealed else None
     return Plan(
         model=model.name,
         version=manifest.version,
-        decode=protocol.decoder(model.question, reads),
+        decode=decode if trained else adopted.dated(decode, model.asked.column.name, session.clock),
         decode_key=protocol.decoder(model.question, frozenset()),
         schema=protocol.schema(model.question, reads),
         outputs=tuple(o.name for o in model.features.outputs(model.question)),
         lookup=lookup.Lookup(model.features, model.question, session.online),
-        encode=encode.compile_row(artifacts.load_encoder(session, manifest)),
-        predictor=artifacts.load_predictor(session, manifest),
+        encode=artifacts.load_row(session, manifest),
+        predictor=predictor,
         key=spec.key,
         entity=spec.entity,
         asked_of=model.asked.column.name,
@@ -125,6 +132,7 @@ def plan_of(session: Session, model: Model, version: str) -> Plan:
         task=task,
         finish=finish,
         seal=seal,
+        batches=pace.batches(predictor, session.clock.monotonic),
     )
 
 
@@ -154,14 +162,14 @@ def task_of(session: Session, model: Model, manifest: Manifest) -> Task:
     return declared
 
 
-def baseline_of(session: Session, champion: Plan) -> Plan:
+def baseline_of(session: Session, champion: Plan, digest: str = "") -> Plan:
     """The champion's baseline: what it always answered to the held-out rows. It looks nothing up and encodes nothing, so
     that it answers when the online store or the champion's own artifacts do not.
 
     Raises:
         StateError: `baseline-not-constant`; `artifact-changed`.
     """
-    manifest = artifacts.load_manifest(session, champion.version)
+    manifest = _manifest(session, champion.version, digest)
     scores = np.load(io.BytesIO(session.blobs.get(manifest.artifacts[SCORES])), allow_pickle=False)[-1]
     if not len(scores) or not np.isfinite(scores[0]).all() or (scores != scores[0]).any():
         raise StateError(
@@ -185,24 +193,39 @@ def _routed(session: Session, model: Model, now: Answering, known: Known, say: S
             say(f"{model.name} goes without the {role} {version}: {problem}")
             return None
 
-    def version(role: str, name: str) -> Plan | None:
-        return optional(role, name, lambda: plan_of(session, model, name))
+    def version(role: str, name: str, digest: str) -> Plan | None:
+        return optional(role, name, lambda: plan_of(session, model, name, digest))
 
-    champion = known.get(("", now.champion)) or _made(now.champion, lambda: plan_of(session, model, now.champion))
-    candidate = version("candidate", now.candidate.version) if now.candidate is not None else None
-    fallbacks = (
-        ("previous", version("previous", now.previous)),
-        ("baseline", optional("baseline", now.champion, lambda: baseline_of(session, champion))),
+    champion = known.get(("", now.champion)) or _made(
+        now.champion, lambda: plan_of(session, model, now.champion, now.manifest)
     )
+    way = now.candidate
+    candidate = version("candidate", way.version, way.manifest) if way is not None else None
+    # Of an adopted model nothing is known that it could always answer.
+    learned = now.champion if adopted.of(model) is None else ""
+    fallbacks = (
+        ("previous", version("previous", now.previous, now.previous_manifest)),
+        ("baseline", optional("baseline", learned, lambda: baseline_of(session, champion, now.manifest))),
+    )
+    besides = [(version("shadow", each.version, each.manifest), each.share) for each in now.shadows]
     return Routed(
         epoch=now.epoch,
         champion=champion,
         candidate=candidate,
-        share=now.candidate.share if now.candidate is not None and candidate is not None else 0.0,
+        share=way.share if way is not None and candidate is not None else 0.0,
         fallbacks=tuple((role, plan) for role, plan in fallbacks if plan is not None),
         default=model.default,
         slow=_slow(session.app.release),
+        shadows=tuple(Beside(plan, share) for plan, share in besides if plan is not None),
     )
+
+
+def _manifest(session: Session, name: str, digest: str) -> Manifest:
+    """The manifest that the route names, whose signature says whose it is; by the history where no digest is given."""
+    if not digest:
+        return artifacts.load_manifest(session, name)
+    row = versions.Row(version=name, manifest=digest, registered=EPOCH)
+    return versions.read(session.app.name, row, session.blobs, session.signer)
 
 
 def _made(version: str, make: Callable[[], Plan]) -> Plan:
@@ -216,7 +239,8 @@ def _made(version: str, make: Callable[[], Plan]) -> Plan:
 
 
 def _plans(each: Routed) -> Iterator[tuple[tuple[str, str], Plan]]:
-    for role, plan in (("", each.champion), ("", each.candidate), *each.fallbacks):
+    besides = [("", beside.plan) for beside in each.shadows]
+    for role, plan in (("", each.champion), ("", each.candidate), *each.fallbacks, *besides):
         if plan is not None:
             yield ("baseline" if role == "baseline" else "", plan.version), plan
 
@@ -224,7 +248,7 @@ def _plans(each: Routed) -> Iterator[tuple[tuple[str, str], Plan]]:
 def _slow(release: Release) -> float:
     """Twice what was declared to be the limit of the slowest hundredth, where one is; never less than usual."""
     limits = [c.threshold for c in release.abort_unless if c.metric == conditions.p99_latency and c.whom is None]
-    return max([router.SLOW, *(2 * limit for limit in limits)])
+    return max([breaker.SLOW, *(2 * limit for limit in limits)])
 
 
 class _Constant:

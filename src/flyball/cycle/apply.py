@@ -17,10 +17,11 @@ from flyball import app as apps
 from flyball._kernel.conditions import Verdict
 from flyball._kernel.errors import DataError, FlyballError, StateError
 from flyball._kernel.facts import Fact
-from flyball.cycle import arrivals, card, expectations, gather, judging, pipeline, snapshot, steps, suspected
+from flyball.cycle import adopting, arrivals, card, expectations, gather, judging, pipeline, snapshot, steps, suspected
 from flyball.cycle.session import Event, Session, Tell, held, silent, still_held
 from flyball.cycle.steps import Done, Failed, Planned
 from flyball.cycle.work import Work
+from flyball.learn import adopted
 from flyball.learn.fit import train
 from flyball.learn.model import Model
 from flyball.release import rollout, route
@@ -102,7 +103,8 @@ def _route(session: Session) -> None:
 
 def _model(session: Session, model: Model, until: datetime | None, tell: Tell) -> ModelApplied:
     before = steps.pin(session.facts, session.app.name, model.name)
-    pin = snapshot.pin(session, model, before, until)
+    pinning = snapshot.pin if adopted.of(model) is None else adopting.pin
+    pin = pinning(session, model, before, until)
     try:
         done, ran = _steps(Work(session, model, pin, tell))
     except DataError:
@@ -129,7 +131,7 @@ def _steps(work: Work) -> tuple[dict[str, Done], list[str]]:
 
 
 def _run(work: Work, planned: Planned, done: dict[str, Done]) -> Done:
-    step = next(s for s in pipeline.STEPS if s.name == planned.step)
+    step = next(s for s in pipeline.of(work.model) if s.name == planned.step)
     work.say(step.name, "; ".join(planned.why))
     started = work.session.clock.monotonic()
     try:

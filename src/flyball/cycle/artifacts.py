@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import Literal, cast
 
 import msgspec
+import numpy as np
 
+from flyball._kernel.errors import StateError
 from flyball.cycle.session import Session
 from flyball.learn import finish, rule
 from flyball.learn import model as models
 from flyball.learn import reference as references
 from flyball.learn.encoding import encode
-from flyball.learn.export import predictor
+from flyball.learn.encoding.encode import Encoder
+from flyball.learn.export import adopted, predictor
+from flyball.learn.export.adopted import Form
 from flyball.learn.task import Kind, Task
 from flyball.release import version
 from flyball.release.version import Manifest
@@ -27,12 +32,35 @@ def load_manifest(session: Session, name: str) -> Manifest:
     return version.read(session.app.name, row, session.blobs, session.signer)
 
 
+def load_learned(session: Session, name: str) -> Manifest:
+    """The same, of a version that was trained here: whoever tells what it learned, and how well, asks for this one.
+
+    Raises:
+        StateError: `adopted-not-trained`.
+    """
+    manifest = load_manifest(session, name)
+    _learned(manifest)
+    return manifest
+
+
+def _learned(manifest: Manifest) -> None:
+    if adopted.ARTIFACT in manifest.artifacts:
+        raise StateError(
+            "adopted-not-trained",
+            f"{manifest.version} was adopted, and not trained here.",
+            why="It has no encoder, no examples and no evaluation of ours, from which this is told.",
+            next="flyball why APP PREDICTION tells what is recorded of an answer; flyball status APP, how it does.",
+        )
+
+
 def load_predictor(session: Session, manifest: Manifest) -> predictor.Predictor:
     """The predictor that was chosen for a version, over its verified artifacts, with what follows it: it gives answers.
 
     Raises:
         StateError: `rule-changed` where a rule answers, which is code, and the app does not declare it any more.
     """
+    if (answering := adopted.stored(manifest.artifacts, session.blobs.get)) is not None:
+        return cast("predictor.Predictor", answering)
     kind = msgspec.convert(manifest.predictor, type=predictor.Kind)
     name = predictor.ARTIFACTS[kind]
     data = session.blobs.get(manifest.artifacts[name])
@@ -43,6 +71,28 @@ def load_predictor(session: Session, manifest: Manifest) -> predictor.Predictor:
     else:
         found = predictor.load(kind, {name: data})
     return finish.finished(found, load_finish(session, manifest))
+
+
+def load_form(session: Session, manifest: Manifest) -> Form | None:
+    """How an adopted version is asked; None of one that was trained here.
+
+    Raises:
+        StateError: `hostile-model`.
+    """
+    if adopted.ARTIFACT not in manifest.artifacts:
+        return None
+    return adopted.from_bytes(session.blobs.get(manifest.artifacts[adopted.ARTIFACT]))
+
+
+def load_inputs(session: Session, manifest: Manifest) -> Encoder | Form:
+    """What makes rows of features into what the predictor of a version reads: `names`, and `answers` to a frame."""
+    return load_form(session, manifest) or load_encoder(session, manifest)
+
+
+def load_row(session: Session, manifest: Manifest) -> Callable[[Sequence[object]], np.ndarray]:
+    """The same for one row of plain Python values."""
+    form = load_form(session, manifest)
+    return encode.compile_row(load_encoder(session, manifest)) if form is None else adopted.compile_row(form)
 
 
 def load_finish(session: Session, manifest: Manifest) -> finish.Finish:
@@ -78,7 +128,9 @@ class _Evaluated(msgspec.Struct, frozen=True):
 
 
 def load_trained_for(session: Session, manifest: Manifest) -> Task:
-    """What kind of thing a version predicts, as it was evaluated."""
+    """What kind of thing a version predicts, as it was evaluated; or as it was adopted."""
+    if (form := load_form(session, manifest)) is not None:
+        return form.task
     data = session.blobs.get(manifest.artifacts["evaluation"])
     says = msgspec.json.decode(data, type=_Evaluated)
     kind: Kind = says.kind or ("binary" if says.classifies else "regression")
@@ -86,5 +138,10 @@ def load_trained_for(session: Session, manifest: Manifest) -> Task:
 
 
 def load_encoder(session: Session, manifest: Manifest) -> encode.Encoder:
-    """The encoder of a version."""
+    """The encoder of a version.
+
+    Raises:
+        StateError: `adopted-not-trained`.
+    """
+    _learned(manifest)
     return encode.from_bytes(session.blobs.get(manifest.artifacts[encode.ARTIFACT]))

@@ -33,7 +33,9 @@ from flyball.serve.journal import Journal
 FORMAT: Final = 1
 """The layout of a backup; grows with every change to it."""
 
-REMOVES: Final = frozenset({"cycle.erasing", "cycle.erased", "data.retaining", "data.retained"})
+REMOVES: Final = frozenset(
+    {"cycle.erasing", "cycle.erased", "data.retaining", "data.retained", "serve.dropping", "serve.dropped"}
+)
 """Facts after which rows, answers and cached frames may be fewer than was once recorded."""
 
 LEFT_OUT: Final = frozenset(

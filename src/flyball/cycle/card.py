@@ -118,7 +118,7 @@ def _concerned(said: Said) -> set[str]:
 
 def report_subject(session: Session, name: str) -> report.Subject:
     """What the report of a version is about."""
-    manifest = artifacts.load_manifest(session, name)
+    manifest = artifacts.load_learned(session, name)
     found = trail(session, manifest.model, name)
     evaluation = _evaluation(session, manifest)
     return report.Subject(
@@ -154,7 +154,7 @@ def card(session: Session, name: str) -> Card:
     Raises:
         StateError: `no-such-version`, `signature-broken`, `artifact-changed`.
     """
-    manifest = artifacts.load_manifest(session, name)
+    manifest = artifacts.load_learned(session, name)
     row = version.find(session.facts, session.app.name, name)
     found = trail(session, manifest.model, name)
     evaluation = _evaluation(session, manifest)

@@ -147,7 +147,7 @@ def diff(session: Session, then: str, now: str) -> Difference:
 
 
 def _side(session: Session, name: str) -> _Side:
-    manifest = artifacts.load_manifest(session, name)
+    manifest = artifacts.load_learned(session, name)
     data = session.blobs.get(manifest.artifacts["evaluation"])
     return _Side(
         manifest=manifest,

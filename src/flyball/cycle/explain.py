@@ -20,7 +20,7 @@ from flyball._kernel import ids
 from flyball._kernel.clock import from_micros
 from flyball._kernel.conditions import Metric
 from flyball._kernel.errors import StateError
-from flyball.cycle import answering, artifacts, erasures, tested
+from flyball.cycle import answering, archiving, artifacts, tested
 from flyball.cycle.session import Event, Session, Tell, silent
 from flyball.data import contract
 from flyball.data.contract import Personal
@@ -118,23 +118,12 @@ def explain(session: Session, prediction: str, *, nearest: int = NEAREST, reveal
         reveal: tell what came of them.
 
     Raises:
-        StateError: `no-such-prediction`; `signature-broken`, `artifact-changed`, `hostile-model` where what is stored cannot
-            be trusted; `rule-changed`.
+        StateError: `no-such-prediction`, `answer-not-kept`; `signature-broken`, `artifact-changed`, `hostile-model` where what
+            is stored cannot be trusted; `rule-changed`.
     """
     entry = session.journal.find(prediction)
     if entry is None:
-        erased = sum(row.times for row in erasures.rows(session))
-        raise StateError(
-            "no-such-prediction",
-            f"No answer {prediction!r} is recorded.",
-            why="Every answer is recorded under the id that the caller got"
-            + (
-                f"; {erased} erasures of this app took answers with the persons that they were about."
-                if erased
-                else "."
-            ),
-            next="Check the id; flyball status says how many answers there are.",
-        )
+        archiving.refuse(session, prediction)
     found = Explained(
         prediction=entry.id,
         model=entry.model,
@@ -149,7 +138,7 @@ def explain(session: Session, prediction: str, *, nearest: int = NEAREST, reveal
         return _nothing(found, "no version gave this answer: it is the default that the app declares")
     if entry.role == "baseline":
         return _nothing(found, f"the baseline of {entry.version} answered: it says the same to every question")
-    manifest = artifacts.load_manifest(session, entry.version)
+    manifest = artifacts.load_learned(session, entry.version)
     return _explained(session, manifest, entry, found, (nearest, reveal))
 
 
@@ -159,7 +148,7 @@ def of_version(session: Session, name: str, tell: Tell = silent) -> Explanation:
     Raises:
         StateError: `no-such-version`, `explanation-unreadable`; `examples-erased` where it must be made and cannot.
     """
-    manifest = artifacts.load_manifest(session, name)
+    manifest = artifacts.load_learned(session, name)
     stored = _stored(session, manifest)
     if stored is not None:
         return stored

@@ -334,6 +334,8 @@ def _examples(session: Session, each: _Known) -> tuple[Examples | None, str]:
     """The examples of the judged version; where there are none, also why."""
     if each.judged is None:
         return None, "no version can be read" if each.registered else "no version was registered yet"
+    if "examples" not in each.judged.artifacts:
+        return None, f"{each.judged.version} was adopted, and not trained here"
     digest = each.judged.artifacts["examples"]
     if not session.blobs.has(digest) and erasures.holds_frame(session, digest):
         return None, f"the examples of {each.judged.version} held rows that were erased, so they are gone"

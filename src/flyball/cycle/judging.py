@@ -188,7 +188,8 @@ def _said(work: Work, name: str, decision: str, now: Rollout) -> list[Said]:
         return moves.withdraw(now, f"its gates, judged anew, say {decision}")
     if decision != "release" or name in (now.champion, now.candidate):
         return []
-    return moves.start(now, name, work.session.app.release, reason="passed its gates")
+    why = "passed its gates" if work.session.app.gates else "no gates are declared"
+    return moves.start(now, name, work.session.app.release, reason=why)
 
 
 def _tested(work: Work, done: Mapping[str, Done]) -> Tested:

@@ -16,6 +16,7 @@ from flyball.cycle import artifacts, causes
 from flyball.cycle.session import Session
 from flyball.release import approval, moves, rollout, route, version
 from flyball.release.approval import Approved
+from flyball.release.policy import ANYBODY
 from flyball.release.rollout import Paused, Resumed, Rollout
 
 
@@ -69,7 +70,7 @@ def promote(
 
 
 def approve(session: Session, name: str, *, by: str, reason: str, yes: bool = True) -> Approved:
-    """Say yes or no to a version; its gates are judged anew by the next apply, or by the loop.
+    """Say yes or no to a version: its gates, or the stage that waits for it, are judged anew by the loop, or the next apply.
 
     Raises:
         StateError: `no-such-version`, `signature-broken`.
@@ -83,16 +84,19 @@ def approve(session: Session, name: str, *, by: str, reason: str, yes: bool = Tr
             next=f"flyball approve APP {name} --reason '...'",
         )
     model = artifacts.load_manifest(session, name).model
+    now = rollout.now(session.facts, session.app.name, model)
     wanted = [gate.metric.subject for gate in session.app.gates if gate.metric.name == approval.NAME]
+    if now.candidate == name and (whose := now.stages[now.stage].approval):
+        wanted.append(() if whose == ANYBODY else (whose,))
     if not any(by in (who or (by,)) for who in wanted):
         raise DeclarationError(
             "nobody-waits-for-approval",
-            f"No gate of {session.app.name!r} waits for the approval of {by!r}.",
+            f"No gate or stage of {session.app.name!r} waits for the approval of {by!r}.",
             where=session.app.place,
             why=f"They wait for {', '.join(', '.join(who) or 'anybody' for who in wanted)}." if wanted else "",
-            next="Declare gates=[..., fb.approval()], or use the key that is waited for (FLYBALL_TOKEN).",
+            next="Declare gates=[..., fb.approval()] or canary(..., approval=True); or use the key that is waited for.",
         )
-    said = Approved(version=name, by=by, reason=reason, yes=yes)
+    said = Approved(version=name, by=by, reason=reason, yes=yes, epoch=now.epoch)
     session.facts.append([Fact(session.app.name, model, said)])
     return said
 

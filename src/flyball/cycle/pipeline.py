@@ -9,9 +9,11 @@ cause of `gates` alone; one feature is one cause of `examples`.
 
 from __future__ import annotations
 
-from flyball.cycle import erasures, judging, learning, steps
+from flyball.cycle import adopting, erasures, judging, learning, steps
 from flyball.cycle.steps import Planned, Step
 from flyball.cycle.work import Work
+from flyball.learn import adopted
+from flyball.learn.model import Model
 
 STEPS: tuple[Step[Work], ...] = (
     Step("examples", (), learning.examples_causes, learning.examples, repeats=True),
@@ -27,11 +29,16 @@ STEPS: tuple[Step[Work], ...] = (
 )
 
 
+def of(model: Model) -> tuple[Step[Work], ...]:
+    """The steps of a model: those of an adopted one train nothing."""
+    return STEPS if adopted.of(model) is None else adopting.STEPS
+
+
 def walk(work: Work) -> list[Planned]:
     """The steps as they stand. Examples that an erasure took stay done: only a decision to retrain makes others."""
     session = work.session
     return steps.walk(
-        STEPS,
+        of(work.model),
         work,
         session.facts,
         work.about,

@@ -8,14 +8,16 @@ import msgspec
 
 from flyball import app as apps
 from flyball._kernel.conditions import Outcome
-from flyball.cycle import arrivals, contracts, judging, pipeline, steps, suspected
+from flyball.cycle import adopting, arrivals, contracts, judging, pipeline, steps, suspected
 from flyball.cycle.session import Session, silent
 from flyball.cycle.steps import Done, Pinned, Planned
 from flyball.cycle.work import Work
+from flyball.learn import adopted
 from flyball.learn.features.declare import Called
 from flyball.learn.fit import train
 from flyball.learn.model import Model
 from flyball.release import rollout
+from flyball.watch import times
 
 
 class File(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,6 +51,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         work: how many things there are to do, in words; empty when there are none.
         notes: what a reader should know besides.
+        ends: how long a version that goes bad on its way may stay, at worst.
     """
 
     app: str
@@ -56,6 +59,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     models: list[ModelPlan]
     work: str
     notes: list[str]
+    ends: list[str] = []
 
 
 def plan(session: Session) -> Plan:
@@ -78,6 +82,7 @@ def plan(session: Session) -> Plan:
         pin = steps.pin(session.facts, app.name, model.name)
         found = pipeline.walk(Work(session, model, pin, silent))
         models.append(_model(model, pin, found))
+        notes += adopting.notes(session, model)
         notes += _refusal(session, model, {p.step: p.done for p in found if p.done is not None})
     notes += sorted({note for model in app.models for note in _slow(model)})
     if files and any(steps.pin(session.facts, app.name, model.name) for model in app.models):
@@ -85,13 +90,15 @@ def plan(session: Session) -> Plan:
     runs = sum(step.runs for model in models for step in model.steps)
     counted = [(len(files), "file"), (runs, "step")]
     work = " and ".join(f"{n} {what}{'s' if n > 1 else ''}" for n, what in counted if n)
-    return Plan(app=app.name, files=files, models=models, work=work, notes=notes)
+    return Plan(app=app.name, files=files, models=models, work=work, notes=notes, ends=times.told(app.release))
 
 
 def _model(model: Model, pin: Pinned | None, found: list[Planned]) -> ModelPlan:
-    state = "not trained yet: the first apply pins its data"
+    trained = adopted.of(model) is None
+    state = "not trained yet: the first apply pins its data" if trained else "adopted: nothing is trained"
     if pin is not None:
-        state = f"learns from what was known before {pin.cutoff:%Y-%m-%d %H:%M} UTC"
+        what = "learns from" if trained else "adopted; its gates look at"
+        state = f"{what} what was known before {pin.cutoff:%Y-%m-%d %H:%M} UTC"
     planned = [Step(step=p.step, runs=p.done is None, why=list(p.why)) for p in found]
     return ModelPlan(model=model.name, state=state, steps=planned, served=train.check(model))
 

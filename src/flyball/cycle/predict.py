@@ -1,30 +1,53 @@
-"""Predict: answer a whole file with the version that answers now.
+"""Predict: answer files of any size with one version, in pieces; a run that was killed goes on where it was.
 
-Each question is asked at its declared moment, or now where that lies ahead; features are those that were known then. Rows
-that break the contract are refused and counted, as they are at the server. The answers carry the version, and a fact says
-which file was answered by whom.
+    piece -> sifted -> features as of each row's declared moment -> encoded, answered by all cores -> told -> a part on disk
+
+Each question is asked at its declared moment, or now where that lies ahead; features are those that were known then. Version,
+moment and tables are pinned when the run begins (`parts.Run`), so that it says the same however often it was killed. Rows that
+break the contract lie beside the answers with the rules that they break, and a fact says which file was answered by whom.
 """
 
 from __future__ import annotations
 
+import os
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
-from flyball._kernel import ids
-from flyball._kernel.errors import AdapterError, DataError, DeclarationError, StateError
+from flyball._kernel.errors import AdapterError, DeclarationError
 from flyball._kernel.facts import Fact, Said
-from flyball.cycle import answering, artifacts, causes, snapshot
-from flyball.cycle.session import Event, Session, Tell
-from flyball.data import contract, masked, quarantine, sift
+from flyball.cycle import answering, artifacts, causes, chosen, snapshot
+from flyball.cycle import questions as asking
+from flyball.cycle.parts import Part, Parts, Run
+from flyball.cycle.questions import Disputes, Piece, Questions
+from flyball.cycle.session import Event, Session, Tell, held
+from flyball.data import contract, quarantine
+from flyball.data.sift import Sifted
 from flyball.learn import finish as finishes
-from flyball.learn.features import offline
+from flyball.learn.encoding import encode
+from flyball.learn.encoding.encode import Encoder
+from flyball.learn.export import doubled, predictor
+from flyball.learn.export.adopted import Form
+from flyball.learn.export.predictor import Predictor
+from flyball.learn.features import meaning, offline
 from flyball.learn.finish import Finish
 from flyball.learn.model import Model
 from flyball.learn.task import Answers, Task
-from flyball.release import rollout
 from flyball.release.version import Manifest
+
+PIECE = 1 << 17
+"""Rows of a piece."""
+LOOKING = 1 << 20
+"""Rows of a piece where features look at tables, which are read for each piece anew."""
+BATCH = 1 << 14
+"""Rows that a core encodes and answers at a time: what they need fits into its cache."""
+AHEAD = 1
+"""Pieces that are prepared while an earlier one is answered."""
 
 
 class BatchAnswered(Said, frozen=True, kw_only=True, tag="serve.batch_answered"):
@@ -43,54 +66,107 @@ class BatchAnswered(Said, frozen=True, kw_only=True, tag="serve.batch_answered")
     by_rule: dict[str, int]
 
 
-def predict(session: Session, name: str | None, questions: Path, answers: Path, tell: Tell) -> BatchAnswered:
-    """Answer `questions` (Parquet, CSV or JSON lines) into the Parquet file `answers`.
+@dataclass(frozen=True, slots=True)
+class Answerer:
+    """A version that answers files.
+
+    Attributes:
+        manifest: of the version.
+        predictor: with what follows it.
+        features: questions, as tables hold them and with `_asked` -> the columns that the encoder reads.
+        seal: questions as tables hold them.
+    """
+
+    manifest: Manifest
+    task: Task
+    finish: Finish
+    encoder: Encoder | Form
+    predictor: Predictor
+    features: Callable[[pl.DataFrame], pl.DataFrame]
+    seal: Callable[[pl.DataFrame], pl.DataFrame]
+
+
+def predict(
+    session: Session, name: str | None, questions: Path, answers: Path, tell: Tell, version: str | None = None
+) -> BatchAnswered:
+    """Answer `questions` (Parquet, CSV or JSON lines; a folder or a pattern of such) into the Parquet file `answers`.
 
     Its columns: the key, `_asked`, `_output` and `_version` as a server tells them; `_decision` where something is decided;
-    for each class `_p_CLASS`, for each quantile `_q_QUANTILE`.
+    for each class `_p_CLASS`, for each quantile `_q_QUANTILE`; in the order of the questions. Rows that break the contract
+    go to `ANSWERS.refused.parquet` beside it: `_file`, `_line`, `rules` and `row`. A run that ended before its time goes on.
+
+    Args:
+        version: who answers; by default who answers now, or answered when the run began that goes on.
 
     Raises:
-        StateError: `nothing-released`, `features-changed`, `task-changed`.
+        StateError: `nothing-released`, `no-such-version`, `features-changed`, `task-changed`.
         DataError: `file-unreadable`, `column-missing`.
         DeclarationError: `answers-are-parquet`.
         AdapterError: `answers-unwritable`.
+        RetryableError: `somebody-else-is-at-it`: another process writes the same file.
     """
-    if answers.suffix != ".parquet":
-        raise DeclarationError(
-            "answers-are-parquet",
-            f"{answers} is not named like a Parquet file.",
-            why="Answers are written as Parquet, which keeps their types.",
-            next=f"Write to {answers.with_suffix('.parquet')}.",
-        )
+    _parquet(answers)
     model = session.app.model(name)
-    manifest = _champion(session, model)
-    causes.same_features(model, manifest.version, manifest.causes["examples"], manifest.commit)
-    task, finish = answering.task_of(session, model, manifest), artifacts.load_finish(session, manifest)
-    asked_bytes = ids.digest(questions.read_bytes()) if questions.is_file() else ""
-    asked = _read(model, questions, {finish.by} - {""})
-    sift.complete(asked.columns, contract.spec(model.question), questions.name)
-    sifted = sift.sift(asked, model.question)
-    moment = pl.col(model.asked.column.name) - model.asked.lead
-    rows = sifted.good.with_columns(_asked=pl.min_horizontal(moment, pl.lit(session.clock.now())))
-    tell(Event(step="features", state="run", detail=f"{rows.height:,} questions"))
-    tables = snapshot.read(session, model, snapshot.present(session, model))
-    sealed = session.seal.columns(rows.lazy(), contract.spec(model.question)).collect()
-    frame = offline.build(model.features, model.question, sealed, tables)
-    tell(Event(step="predict", state="run", detail=manifest.version))
-    found = artifacts.load_encoder(session, manifest).answers(frame, artifacts.load_predictor(session, manifest).batch)
-    columns = told(found, sealed, task, finish)
-    answered = rows.select(*contract.spec(model.question).key, "_asked", *columns, _version=pl.lit(manifest.version))
-    said = BatchAnswered(
-        version=manifest.version,
-        questions=asked_bytes,
-        answers=_write(answered, answers, questions),
-        answered=rows.height,
-        refused=sifted.bad.height,
-        repeats=sifted.repeats,
-        by_rule=quarantine.by_rule(sifted.bad.lazy()),
-    )
-    session.facts.append([Fact(session.app.name, model.name, said)])
+    with held(session, f"predict {answers.resolve()}"):
+        tell(Event(step="questions", state="run", detail=str(questions)))
+        parts = Parts(answers)
+        asked = asking.find(model, questions)
+        _not_over(asked, answers)
+        begun = _same(parts.begun(), session, asked)
+        manifest = chosen.chosen(session, model, version or (begun.version if begun is not None else None))
+        by_columns = frozenset({artifacts.load_finish(session, manifest).by} - {""})
+        asked = replace(asked, by=by_columns)
+        run = begun if begun is not None and begun.version == manifest.version else _run(session, asked, manifest)
+        if run != begun:
+            parts.begin(run)
+        settled = parts.settled()
+        if settled is None:
+            parts.settle(settled := asking.disputes(asked))
+        done = parts.done()
+        if done:
+            tell(Event(step="parts", state="keep", detail=f"{len(done):,} were finished before"))
+        by = answerer(session, model, manifest, run)
+        for part in _answered(by, asked, settled, run, (parts, len(done))):
+            done.append(part)
+            seen = sum(each.answered + each.refused + each.repeats for each in done)
+            tell(Event(step="predict", state="run", detail=f"{run.version}: {seen:,} of {asked.total:,} questions"))
+        said = _said(run, parts.join(len(done)), done)
+        session.facts.append([Fact(session.app.name, model.name, said)])
+        parts.end()
     return said
+
+
+def answerer(session: Session, model: Model, manifest: Manifest, run: Run) -> Answerer:
+    """A version, ready to answer many rows at once.
+
+    Raises:
+        StateError: `features-changed`, `task-changed`; what `artifacts` raises.
+    """
+    causes.same_features(model, manifest.version, manifest.causes["examples"], manifest.commit)
+    spec = contract.spec(model.question)
+    looks = bool(model.features.tables())
+    tables = snapshot.read(session, model, run.batches) if looks else {}
+    meaning.check(model.features, model.question)
+    outputs = [o.name for o in model.features.outputs(model.question)]
+
+    def features(rows: pl.DataFrame) -> pl.DataFrame:
+        if looks:
+            return offline.build(model.features, model.question, rows, tables)
+        return pl.concat(offline.requested(model.features, rows), how="horizontal").select(outputs)
+
+    def seal(rows: pl.DataFrame) -> pl.DataFrame:
+        return session.seal.columns(rows.lazy(), spec).collect() if spec.sealed else rows
+
+    finish = artifacts.load_finish(session, manifest)
+    return Answerer(
+        manifest=manifest,
+        task=answering.task_of(session, model, manifest),
+        finish=finish,
+        encoder=artifacts.load_inputs(session, manifest),
+        predictor=_quickest(session, manifest, finish),
+        features=features,
+        seal=seal,
+    )
 
 
 def told(answers: Answers, rows: pl.DataFrame, task: Task, finish: Finish) -> list[pl.Series]:
@@ -113,71 +189,133 @@ def told(answers: Answers, rows: pl.DataFrame, task: Task, finish: Finish) -> li
     return found
 
 
-def _write(frame: pl.DataFrame, path: Path, questions: Path) -> str:
-    """Write aside, then rename: whoever looks sees all answers or none. Returns the digest of the file."""
-    aside = path.with_name(f".{path.name}.part")
-    try:
-        if path.exists() and path.samefile(questions):
-            raise FileExistsError(f"{path} holds the questions")
-        frame.write_parquet(aside)
-        digest = ids.digest(aside.read_bytes())
-        aside.replace(path)
-    except OSError as error:
-        raise AdapterError(
-            "answers-unwritable",
-            f"The answers cannot be written to {path}.",
-            why=str(error),
-            next="Name a file in a folder that exists and is yours, other than that of the questions.",
-        ) from error
-    return digest
+def _quickest(session: Session, manifest: Manifest, finish: Finish) -> Predictor:
+    """What answers many rows soonest with the bits that a server would say."""
+    if manifest.predictor == "lightgbm":
+        found = doubled.load(session.blobs.get(manifest.artifacts[predictor.ARTIFACTS["lightgbm"]]))
+        if found is not None:
+            return finishes.finished(found, finish)
+    return artifacts.load_predictor(session, manifest)
 
 
-def _champion(session: Session, model: Model) -> Manifest:
-    now = rollout.now(session.facts, session.app.name, model.name)
-    if not now.champion:
-        raise StateError(
-            "nothing-released",
-            f"No version of {model.name!r} was ever released.",
-            where=model.place,
-            why="A file is answered by the version that answers everybody.",
-            next="flyball apply",
-        )
-    return artifacts.load_manifest(session, now.champion)
+def _answered(
+    by: Answerer, questions: Questions, settled: Disputes, run: Run, into: tuple[Parts, int]
+) -> Iterator[Part]:
+    """Answer piece by piece from the part that `into` names on, and write each part as it is finished."""
+    parts, first = into
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    waiting: deque[_Waiting] = deque()
+    with ThreadPoolExecutor(cores) as pool:
+        for piece in asking.pieces(questions, run.size, first):
+            sifted, repeats = asking.judge(questions, piece, settled)
+            moment = pl.col(questions.model.asked.column.name) - questions.model.asked.lead
+            rows = by.seal(sifted.good.with_columns(_asked=pl.min_horizontal(moment, pl.lit(run.now))))
+            found = _submitted(pool, by, by.features(rows))
+            plain = sifted.good.select(contract.spec(questions.model.question).key)
+            waiting.append(_Waiting(piece, sifted, repeats, plain, rows, found))
+            if len(waiting) > AHEAD:
+                yield _finished(by, waiting.popleft(), parts)
+        while waiting:
+            yield _finished(by, waiting.popleft(), parts)
 
 
-def _read(model: Model, path: Path, grouped: set[str]) -> pl.DataFrame:
-    """The questions, with a null column for each outcome and for whatever else a request may leave out.
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A piece that is being answered.
 
-    Args:
-        grouped: columns by which is decided.
+    Attributes:
+        key: of the good rows, as it was said.
+        rows: the good rows, as tables hold them.
     """
-    spec = contract.spec(model.question)
-    try:
-        match path.suffix:
-            case ".parquet":
-                frame = pl.read_parquet(path)
-            case ".csv":
-                frame = pl.read_csv(path, infer_schema=False, null_values=["", "NA"])
-            case _:
-                frame = pl.read_ndjson(path)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise DataError(
-            "file-unreadable",
-            f"{path} {'cannot be read' if path.exists() else 'does not exist'}.",
-            why=masked.raised(error, spec),
-            next="Give a file that is there: Parquet, CSV or JSON lines.",
-        ) from error
-    needed = {c.name for c in spec.request if not c.nullable}
-    required = needed | model.features.reads(model.question) | {model.asked.column.name} | grouped
-    missing = sorted(required - set(frame.columns))
-    if missing:
-        raise DataError(
-            "column-missing",
-            f"{path} has no column {missing[0]!r}.",
-            where=spec.place,
-            why=f"A question to {model.name!r} carries {', '.join(sorted(required))}.",
-            next="Add the column.",
+
+    piece: Piece
+    sifted: Sifted
+    repeats: int
+    key: pl.DataFrame
+    rows: pl.DataFrame
+    found: Sequence[Future[Answers]]
+
+
+def _submitted(pool: ThreadPoolExecutor, by: Answerer, frame: pl.DataFrame) -> Sequence[Future[Answers]]:
+    size = max(1, min(BATCH, encode.CELLS // by.encoder.width))
+
+    def answer(start: int) -> Answers:
+        return by.predictor.batch(by.encoder.encode(frame.slice(start, size)))
+
+    return [pool.submit(answer, start) for start in range(0, max(1, frame.height), size)]
+
+
+def _finished(by: Answerer, waiting: _Waiting, parts: Parts) -> Part:
+    answers = np.concatenate([each.result() for each in waiting.found])
+    columns = told(answers, waiting.rows, by.task, by.finish)
+    answered = waiting.key.with_columns(waiting.rows["_asked"], *columns, _version=pl.lit(by.manifest.version))
+    bad = asking.refused(waiting.piece, waiting.sifted)
+    part = Part(
+        answered=answered.height,
+        refused=bad.height,
+        repeats=waiting.repeats,
+        by_rule=quarantine.by_rule(bad.lazy()) if bad.height else {},
+    )
+    parts.write(waiting.piece.number, answered, bad, part)
+    return part
+
+
+def _said(run: Run, answers: str, done: Sequence[Part]) -> BatchAnswered:
+    rules: Counter[str] = Counter()
+    for part in done:
+        rules.update(part.by_rule)
+    return BatchAnswered(
+        version=run.version,
+        questions=run.questions,
+        answers=answers,
+        answered=sum(part.answered for part in done),
+        refused=sum(part.refused for part in done),
+        repeats=sum(part.repeats for part in done),
+        by_rule=dict(sorted(rules.items())),
+    )
+
+
+def _run(session: Session, asked: Questions, manifest: Manifest) -> Run:
+    return Run(
+        app=session.app.name,
+        model=asked.model.name,
+        version=manifest.version,
+        questions=asked.digest,
+        now=session.clock.now(),
+        batches=snapshot.present(session, asked.model) if asked.model.features.tables() else {},
+        size=_size(asked.model),
+    )
+
+
+def _size(model: Model) -> int:
+    return LOOKING if model.features.tables() else PIECE
+
+
+def _same(begun: Run | None, session: Session, asked: Questions) -> Run | None:
+    """The run that was begun, if it asks the same; None if it does not."""
+    wanted = (session.app.name, asked.model.name, asked.digest, _size(asked.model))
+    if begun is None or (begun.app, begun.model, begun.questions, begun.size) != wanted:
+        return None
+    return begun
+
+
+def _parquet(answers: Path) -> None:
+    if answers.suffix != ".parquet":
+        raise DeclarationError(
+            "answers-are-parquet",
+            f"{answers} is not named like a Parquet file.",
+            why="Answers are written as Parquet, which keeps their types.",
+            next=f"Write to {answers.with_suffix('.parquet')}.",
         )
-    given = [c for c in spec.names if c in frame.columns and c not in spec.late]
-    absent = [pl.lit(None, dtype=spec.dtypes[c]).alias(c) for c in spec.names if c not in given]
-    return frame.select(*given, *absent)
+
+
+def _not_over(asked: Questions, answers: Path) -> None:
+    """Refuse to write the answers over the questions, or among them."""
+    for file in asked.files:
+        if answers.exists() and file.samefile(answers):
+            raise AdapterError(
+                "answers-unwritable",
+                f"The answers cannot be written to {answers}.",
+                why="It holds questions.",
+                next="Name a file in a folder that exists and is yours, other than that of the questions.",
+            )

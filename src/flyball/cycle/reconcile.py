@@ -4,7 +4,7 @@ Level-driven, as a Kubernetes controller: a pass decides from state alone, never
 repeated or reordered, and a crash at any point, end in the same state. A pass is short; what takes long (ingest and training)
 is given to a **worker** and looked at again in the next pass, so a candidate that fails is aborted while a training runs.
 
-    servers that died -> what the worker came back with -> what was seen -> who answers -> new data and code -> training
+    servers that died -> what the worker came back with -> who answers -> what was seen -> new data and code -> training
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Protocol
 
 import msgspec
 
-from flyball._kernel.conditions import Outcome, Verdict
+from flyball._kernel.conditions import Outcome
 from flyball._kernel.errors import FlyballError, RetryableError
 from flyball._kernel.facts import Fact, Said
 from flyball.cycle import account, apply, arrivals, artifacts, causes, expectations, gather, pipeline, retrain, steps
@@ -132,10 +132,21 @@ def reconcile(session: Session, watch: Watch, worker: Worker, tell: Tell = silen
     account.account(session)
     _collect(session, worker, say)
     watch.refresh()
+    moved, problems = list[Move](), list[FlyballError]()
+    for model in session.app.models:
+        try:
+            moved.append(_model(session, model, watch, say))
+        except FlyballError as problem:
+            problems.append(problem)
+    route.sync(session.facts, session.routes, session.app.name, session.models)
+    # All models are judged before anything else may fail: what cannot be read must keep no bad candidate answering.
+    if problems:
+        raise problems[0]
+    seen = [(move, watch.monitors(model)) for model, move in zip(session.app.models, moved, strict=True)]
+    for model, (_, monitors) in zip(session.app.models, seen, strict=True):
+        _write(session, model.name, monitors)
     sources = watch.sources()
     _write(session, "", sources)
-    seen = [_model(session, model, watch, say) for model in session.app.models]
-    route.sync(session.facts, session.routes, session.app.name, session.models)
     try:
         _work(session, watch, worker, say)
         hindered = _paused(session)
@@ -181,8 +192,10 @@ def _collect(session: Session, worker: Worker, say: Say) -> None:
 
 def _retrained(until: datetime, ended: Ended, found: ModelApplied | None) -> Retrained:
     """What came of a training."""
-    decision, against = (found.decision, _against(found.verdicts)) if found is not None else ("", "")
-    return Retrained(until=until, decision=decision, failed=ended.failed, reason=against)
+    if found is None:
+        return Retrained(until=until, decision="", failed=ended.failed)
+    against = "; ".join(moves.words(v) for v in found.verdicts if v.outcome is not Outcome.PASS)
+    return Retrained(until=until, decision=found.decision, failed=ended.failed, reason=against)
 
 
 def _note_failure(session: Session, code: str) -> None:
@@ -209,15 +222,8 @@ def _todo(session: Session, model: Model) -> list[Planned]:
     return [p for p in pipeline.walk(Work(session, model, pin, silent)) if p.done is None]
 
 
-def _against(verdicts: Sequence[Verdict]) -> str:
-    """Which gates stand in the way, and how far."""
-    return "; ".join(moves.words(v) for v in verdicts if v.outcome is not Outcome.PASS)
-
-
-def _model(session: Session, model: Model, watch: Watch, say: Say) -> tuple[Move, Sequence[Observed]]:
+def _model(session: Session, model: Model, watch: Watch, say: Say) -> Move:
     patience = session.app.release.patience
-    monitors = watch.monitors(model)
-    _write(session, model.name, monitors)
     judged = rollout.now(session.facts, session.app.name, model.name)
     verdicts = watch.guards(model, judged)
     found: list[Move] = []
@@ -234,7 +240,7 @@ def _model(session: Session, model: Model, watch: Watch, say: Say) -> tuple[Move
 
     for each in rollout.record(session.facts, session.app.name, model.name, choose):
         say("release", rollout.told(each))
-    return found[-1], monitors
+    return found[-1]
 
 
 def _followed(session: Session, model: Model, move: Move) -> Move:

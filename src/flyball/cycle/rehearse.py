@@ -179,11 +179,11 @@ class _Stage:
         except DataError:
             self._refused += 1
             return
-        given = self._router.ask(way, row, question.asked, 0.0)
+        (given,) = self._router.ask(way, [row], question.asked, 0.0)
         shadow = self._router.shadow(given.shadow) if given.shadow is not None else None
         for answer in (*given.failed, given.answer, shadow):
             if answer is not None:
-                recorder.record(answer)
+                recorder.record([answer])
                 self._answered[f"{answer.version} {answer.role}"] += 1
         if given.answer is not None:
             new = New(

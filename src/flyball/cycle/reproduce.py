@@ -61,7 +61,7 @@ def reproduce(session: Session, name: str, tell: Tell = silent, *, anyway: bool 
     Raises:
         StateError: `no-such-version`, `signature-broken`, `history-truncated`.
     """
-    manifest = artifacts.load_manifest(session, name)
+    manifest = artifacts.load_learned(session, name)
     history.holds(session.facts, manifest.head)
     if (since := erasures.marked(session).get(name)) is not None:
         why = f"reproducible except erased rows: some that it learned from were erased on {since:%Y-%m-%d %H:%M} UTC"

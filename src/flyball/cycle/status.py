@@ -16,8 +16,9 @@ from flyball.cycle import arrivals, erasures, expectations, followed, retrain, s
 from flyball.cycle.reconcile import Looked
 from flyball.cycle.session import Session
 from flyball.data.ingest import Ingested
-from flyball.release import rollout, version
+from flyball.release import rollout, shadowing, version
 from flyball.release.rollout import Rollout
+from flyball.release.shadowing import Watching
 from flyball.serve.journal import Recovery, Segment
 from flyball.serve.outcomes import Counts
 from flyball.watch import observed
@@ -96,6 +97,7 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         since: when the champion became it; None where nobody answers.
         held: versions that fell, and why.
+        shadows: versions that were set to compute beside the champion.
         paused: why the loop takes no step; "" if it does.
         training: the last that a trigger asked for.
         outcomes: of its questions, as they were posted.
@@ -112,6 +114,7 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
     training: retrain.Row | None
     outcomes: Counts
     versions: list[VersionStatus]
+    shadows: tuple[Watching, ...] = ()
 
 
 class JournalStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -273,6 +276,7 @@ def _model(session: Session, name: str, posted: Counts) -> ModelStatus:
             )
             for row in rows
         ],
+        shadows=shadowing.now(session.facts, session.app.name, name),
     )
 
 
@@ -321,6 +325,7 @@ def _recorded_since(session: Session, accounts: Sequence[Recovery]) -> int:
     for account in accounts:
         segment = Segment.parse(account.segment)
         if segment is not None:
-            end = segment.first + account.recorded + account.refused + account.unknown - 1
+            spoken_for = account.recorded + account.refused + account.unlogged + account.unknown
+            end = segment.first + spoken_for - 1
             last[segment.process] = max(last.get(segment.process, 0), end)
     return sum(1 for _ in session.journal.read(last))

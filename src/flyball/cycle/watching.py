@@ -13,20 +13,22 @@ from typing import NamedTuple
 
 import polars as pl
 
-from flyball._kernel import conditions
+from flyball._kernel import conditions, facts
 from flyball._kernel.conditions import Condition, Metric, Verdict
 from flyball._kernel.errors import StateError
-from flyball.cycle import artifacts, expectations
+from flyball.cycle import artifacts, expectations, staged
+from flyball.cycle.account import Accounted
 from flyball.cycle.arriving import Arriving
 from flyball.cycle.session import Session
-from flyball.data import dataset
+from flyball.data import contract, dataset
 from flyball.data.source import Source
 from flyball.data.tables import KNOWN
+from flyball.learn import model as models
 from flyball.learn import reference as references
 from flyball.learn.model import Model
 from flyball.release import rollout
 from flyball.release.rollout import Rollout
-from flyball.serve.journal import Entry
+from flyball.serve.journal import Entry, Segment
 from flyball.watch import drift, fresh, observed, quality
 from flyball.watch.drift import Calibration
 from flyball.watch.fresh import Look
@@ -70,13 +72,12 @@ class Watch:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        windows = [m.over for m in _metrics(session) if m.over is not None]
-        keeps = max([LEAST, *(over + SPAN for over in windows)])
-        self._live = {name: Live(keeps, model=name) for name in session.models}
+        self._live = {model.name: _lately(model, looks_back(session)) for model in session.app.models}
         self.followed: dict[str, int] = {}
         self.arriving = Arriving()
-        self._read: dict[str, int] = {}
+        self._read: dict[str, int] | None = None
         self._posted = 0
+        self._whole = True
         self._calibrated: dict[tuple[str, Metric], Calibration] = {}
         self._found: dict[tuple[str, str, str], tuple[datetime, Observed]] = {}
         self._newests: dict[str, _Newest] = {}
@@ -84,6 +85,9 @@ class Watch:
     def refresh(self) -> None:
         """Fold what was answered, and what became known, since the last time."""
         page: list[Entry] = []
+        self._whole = False
+        if self._read is None:
+            self._read = _long_over(self._session)
         for entry in self._session.journal.read(self._read):
             page.append(entry)
             self._read[entry.process] = entry.seq
@@ -96,6 +100,14 @@ class Watch:
             self._posted = posted[-1].seq
             for live in self._live.values():
                 live.settled(posted, self._session.clock.now())
+        self._whole = True
+
+    def anew(self) -> Watch:
+        """Who looks after a pass that failed: with what was folded, which takes long to fold again, unless half of it was."""
+        other = Watch(self._session)
+        if self._whole:
+            other._live, other._read, other._posted = self._live, self._read, self._posted
+        return other
 
     def _fold(self, page: Sequence[Entry]) -> None:
         now = self._session.clock.now()
@@ -107,23 +119,11 @@ class Watch:
         return self._live[model]
 
     def guards(self, model: Model, state: Rollout) -> list[Verdict]:
-        """The declared guards, judged on whoever is on the way; or, for a while after its promotion, on the champion."""
-        policy, now, live = self._session.app.release, self._session.clock.now(), self._live[model.name]
-        judged: list[Verdict] = []
-        if state.candidate and state.entered is not None:
-            whose, against, start = state.candidate, state.champion, state.started
-            judged.append(quality.coverage(live, whose, state.entered, now))
-        elif state.promoted is not None and state.previous and now < state.promoted + policy.patience:
-            whose, against, start = state.champion, None, state.promoted
-        else:
-            return []
-        for version in filter(None, (whose, against)):
+        """What is said of whoever is on the way; or, for a while after its promotion, of the champion: see `staged`."""
+        for version in filter(None, (state.candidate, state.champion)):
             self._refer(model, version)
-        for guard in policy.abort_unless:
-            if guard.whom is None or against is not None:
-                found, reason = quality.measure(live, guard, whose, champion=against, start=start, now=now)
-                judged.append(conditions.judge(guard, found, reason=reason))
-        return judged
+        now = self._session.clock.now()
+        return list(staged.verdicts(self._session, model, self._live[model.name], state, now))
 
     def monitors(self, model: Model) -> list[Observed]:
         """Every declared monitor, and the volume, as of now."""
@@ -221,6 +221,36 @@ class Watch:
         )
         newest: datetime | None = rows.filter(pl.col(KNOWN) < now).select(pl.col(KNOWN).max()).collect().item()
         return newest
+
+
+def looks_back(session: Session) -> timedelta:
+    """How far back monitors, guards and A/B tests look at most; a test also while something else holds its stage."""
+    policy, windows = session.app.release, [m.over for m in _metrics(session) if m.over is not None]
+    windows += [stage.test.ends + policy.patience for stage in policy.stages if stage.test is not None]
+    return max([LEAST, *(over + SPAN for over in windows)])
+
+
+def _long_over(session: Session) -> dict[str, int]:
+    """Of each process the last answer that is too old to be looked at: with years of them, a loop must not begin blind."""
+    found = dict[str, int]()
+    horizon = session.clock.now() - looks_back(session)
+    for fact in session.facts.read(kinds=frozenset({facts.kind(Accounted)}), app=session.app.name):
+        if fact.at >= horizon:
+            break
+        said = facts.decode(fact, Accounted)
+        segment = Segment.parse(said.segment)
+        if segment is not None:  # it was over when its account was written, and so was asked earlier
+            last = segment.first + said.recorded + said.refused + said.unlogged + said.unknown - 1
+            found[segment.process] = max(last, found.get(segment.process, 0))
+    return found
+
+
+def _lately(model: Model, keeps: timedelta) -> Live:
+    """The recent past of one model, of which nothing is known yet."""
+    spec = contract.spec(model.question)
+    live = Live(keeps, model=model.name, entity=() if spec.entity == spec.key else spec.entity)
+    live.bounds, live.task = staged.bounds(model), models.task(model)
+    return live
 
 
 def _metrics(session: Session) -> list[Metric]:

@@ -12,8 +12,7 @@ import msgspec
 
 from flyball._kernel import history
 from flyball._kernel.clock import from_micros
-from flyball._kernel.errors import StateError
-from flyball.cycle import artifacts
+from flyball.cycle import archiving, artifacts
 from flyball.cycle.session import Session
 from flyball.learn import finish as finishes
 from flyball.learn.finish import Finish
@@ -70,16 +69,12 @@ def why(session: Session, prediction: str) -> Why:
     """Explain one recorded answer.
 
     Raises:
-        StateError: `no-such-prediction`; `signature-broken`, `history-broken` or `history-truncated` where a link fails.
+        StateError: `no-such-prediction`, `answer-not-kept`; `signature-broken`, `history-broken` or `history-truncated` where
+            a link fails.
     """
     entry = session.journal.find(prediction)
     if entry is None:
-        raise StateError(
-            "no-such-prediction",
-            f"No answer {prediction!r} is recorded.",
-            why="Every answer is recorded under the id that the caller got.",
-            next="Check the id; flyball status says how many answers there are.",
-        )
+        archiving.refuse(session, prediction)
     found = Why(
         prediction=entry.id,
         output=entry.output if math.isfinite(entry.output) else None,
@@ -140,4 +135,9 @@ def _because(session: Session, entry: Entry) -> str:
     if decided is None:
         return f"asked before anything was decided about {entry.model}"
     beside = f"; {state.candidate} was on its way, in {state.stages[state.stage]}" if state.candidate else ""
-    return f"{rollout.told(decided)}{beside}"
+    told = f"{rollout.told(decided)}{beside}"
+    if entry.role == router.OVERRIDE:
+        return f"an operator asked {entry.version} by its name; {told}"
+    if entry.role == "shadow" and entry.version not in (state.champion, state.candidate):
+        return f"{entry.version} was set to compute beside; {told}"
+    return told

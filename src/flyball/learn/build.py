@@ -9,6 +9,7 @@ from typing import Any
 
 from flyball._kernel.errors import Bug, DeclarationError
 from flyball._kernel.place import Place
+from flyball.learn.adopted import File
 from flyball.learn.model import Model
 
 
@@ -20,6 +21,8 @@ def build(model: Model, knobs: Mapping[str, Any]) -> Any:
     """
     if model.build is None:
         raise Bug("no-model-function", f"The model {model.name!r} has no function of its own.", next="report this")
+    if isinstance(model.build, File):
+        model.build()
     try:
         return model.build(model.knobs(**knobs)) if inspect.signature(model.build).parameters else model.build()
     except Exception as error:

@@ -22,12 +22,13 @@ LONGEST = 300
 
 
 class Approved(Said, frozen=True, kw_only=True, tag="release.approved"):
-    """Somebody said yes or no to a version."""
+    """Somebody said yes or no to a version, while who answers was at this epoch."""
 
     version: str
     by: str
     reason: str
     yes: bool = True
+    epoch: int = 0
 
 
 APPROVALS = Projection(

@@ -15,8 +15,8 @@ from flyball._kernel.conditions import Outcome, Verdict
 from flyball._kernel.errors import StateError
 from flyball._kernel.facts import Said
 from flyball.release import rollout
-from flyball.release.policy import Release
-from flyball.release.rollout import Aborted, Advanced, Promoted, RolledBack, Rollout, Started, Step
+from flyball.release.policy import Release, Stage
+from flyball.release.rollout import Aborted, Advanced, Promoted, RolledBack, Rollout, Started, Step, Trial
 
 
 class Move(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,14 +30,15 @@ class Move(msgspec.Struct, frozen=True, kw_only=True):
 def decide(state: Rollout, moment: datetime, verdicts: Sequence[Verdict], patience: timedelta) -> Move:
     """The next step of the candidate; or, for some time after it was promoted, of a champion that fails.
 
-    A guard that fails aborts at once, in any stage. Otherwise a stage lasts as long as it was declared, and then all guards
-    must pass: what is inconclusive holds the candidate where it is, and aborts it after `patience`. A pause stops everything
-    but an abort, since a failing version is never kept answering for being paused.
+    A guard that fails aborts at once, in any stage, and so does an A/B test that the candidate lost. Otherwise a stage lasts as
+    long as it was declared, and then all verdicts must pass: what is inconclusive holds the candidate where it is, and aborts
+    it after `patience`. A test that is not decided holds it until its own end. A pause stops everything but an abort, since a
+    failing version is never kept answering for being paused.
 
     Args:
         state: who answers and who is on the way.
         moment: now.
-        verdicts: of the guards, on what both have answered since the rollout started.
+        verdicts: of the guards, and of what the stage needs, on what both have answered.
         patience: how long a finished stage may stay inconclusive.
     """
     failed = [v for v in verdicts if v.outcome is Outcome.FAIL]
@@ -45,19 +46,15 @@ def decide(state: Rollout, moment: datetime, verdicts: Sequence[Verdict], patien
         return _on_probation(state, moment, failed, patience)
     name, epoch, stage, told = state.candidate, state.epoch + 1, state.stages[state.stage], tuple(verdicts)
     if failed:
-        reason = f"failed in {stage.name}: {'; '.join(words(v) for v in failed)}"
-        return Move(said=Aborted(version=name, epoch=epoch, reason=reason, verdicts=told), why=reason)
+        return _abort(state, f"failed in {stage.name}: {'; '.join(words(v) for v in failed)}", told)
     if state.paused:
         return Move(said=None, why=f"paused: {state.paused}")
     over = state.entered + timedelta(seconds=stage.seconds)
     if moment < over:
         return Move(said=None, why=f"{name}: {stage}, until {over:%Y-%m-%d %H:%M} UTC", due=over)
-    unsure = [v for v in told if v.outcome is Outcome.INCONCLUSIVE]
-    if unsure:
-        reason = f"no certainty in {stage.name}: {'; '.join(words(v) for v in unsure)}"
-        if moment >= over + patience:
-            return Move(said=Aborted(version=name, epoch=epoch, reason=reason, verdicts=told), why=reason)
-        return Move(said=None, why=f"{name} is held in {stage.name}: {reason}", due=over + patience)
+    held = _held(state, moment, over, told, patience)
+    if held is not None:
+        return held
     if state.stage + 1 < len(state.stages):
         into = state.stages[state.stage + 1]
         said = Advanced(version=name, stage=state.stage + 1, into=into, epoch=epoch, verdicts=told)
@@ -65,6 +62,36 @@ def decide(state: Rollout, moment: datetime, verdicts: Sequence[Verdict], patien
     why = "passed every stage"
     promoted = Promoted(version=name, previous=state.champion, epoch=epoch, reason=why, verdicts=told)
     return Move(said=promoted, why=f"{name} {why}")
+
+
+def _held(
+    state: Rollout, moment: datetime, over: datetime, told: tuple[Verdict, ...], patience: timedelta
+) -> Move | None:
+    """What keeps a candidate in a stage whose time is over, or ends it there; None where nothing does."""
+    name, stage = state.candidate, state.stages[state.stage]
+    unsure = [v for v in told if v.outcome is Outcome.INCONCLUSIVE]
+    if stage.trial is not None:
+        asked = [v for v in told if v.condition == str(stage.trial)]
+        unsure = [v for v in unsure if v not in asked]
+        ends = over + timedelta(seconds=stage.trial.seconds - stage.seconds)
+        if not any(v.outcome is Outcome.PASS for v in asked):
+            reason = f"undecided in {stage.name}: {'; '.join(words(v) for v in asked) or 'nobody has judged it'}"
+            if moment < ends:
+                return Move(said=None, why=f"{name} is {reason}, until {ends:%Y-%m-%d %H:%M} UTC", due=ends)
+            if stage.trial.undecided == "keep":
+                return _abort(state, reason, told)
+        over = ends
+    if not unsure:
+        return None
+    reason = f"no certainty in {stage.name}: {'; '.join(words(v) for v in unsure)}"
+    if moment >= over + patience:
+        return _abort(state, reason, told)
+    return Move(said=None, why=f"{name} is held in {stage.name}: {reason}", due=over + patience)
+
+
+def _abort(state: Rollout, reason: str, told: tuple[Verdict, ...]) -> Move:
+    said = Aborted(version=state.candidate, epoch=state.epoch + 1, reason=reason, verdicts=told)
+    return Move(said=said, why=reason)
 
 
 def _on_probation(state: Rollout, moment: datetime, failed: Sequence[Verdict], patience: timedelta) -> Move:
@@ -104,7 +131,7 @@ def start(
         raise refusal
     said = _given_up(state, version, by)
     epoch = state.epoch + 1 + len(said)
-    stages = tuple(Step(name=s.name, share=s.share, seconds=s.lasts.total_seconds()) for s in policy.stages)
+    stages = tuple(_step(s) for s in policy.stages)
     if state.champion and stages:
         first = Started(version=version, stages=stages, epoch=epoch, reason=reason, by=by, overridden=overridden)
         return [*said, first]
@@ -112,6 +139,29 @@ def start(
         version=version, previous=state.champion, epoch=epoch, reason=reason, by=by, overridden=overridden
     )
     return [*said, promoted]
+
+
+def _step(stage: Stage) -> Step:
+    """A stage as facts record it."""
+    test, trial = stage.test, None
+    if test is not None:
+        trial = Trial(
+            metric=test.decides.metric.name.removesuffix(".live"),
+            op=test.decides.op,
+            margin=test.decides.threshold,
+            error_rate=test.error_rate,
+            seconds=test.ends.total_seconds(),
+            undecided=test.undecided,
+        )
+    return Step(
+        name=stage.name,
+        share=stage.share,
+        seconds=stage.lasts.total_seconds(),
+        at_least=stage.at_least,
+        outcomes=stage.outcomes,
+        approval=stage.approval,
+        trial=trial,
+    )
 
 
 def _refusal(state: Rollout, version: str, by: str) -> StateError | None:

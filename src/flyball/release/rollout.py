@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -36,16 +36,53 @@ ATTEMPTS = 10
 """Times that a decision is taken anew because something else was recorded in between."""
 
 
+class Trial(msgspec.Struct, frozen=True, kw_only=True):
+    """The A/B test of a stage as it was declared: the metric's difference to the champion's, against a margin.
+
+    Attributes:
+        seconds: when it is over, counted from the stage's beginning.
+        undecided: what follows then: "keep" the champion, or "release".
+    """
+
+    metric: str
+    op: Literal[">=", "<="]
+    margin: float
+    error_rate: float
+    seconds: float
+    undecided: Literal["keep", "release"] = "keep"
+
+    def __str__(self) -> str:
+        margin = f" {'-' if self.margin < 0 else '+'} {abs(self.margin):g}" if self.margin else ""
+        return f"A/B: {self.metric} {self.op} that of the champion{margin}"
+
+
 class Step(msgspec.Struct, frozen=True, kw_only=True):
-    """One stage as it was declared when the rollout started: a share of the traffic, for so many seconds."""
+    """One stage as it was declared when the rollout started: a share of the traffic, for so many seconds at least.
+
+    Attributes:
+        at_least, outcomes: answers of the candidate that the stage needs, and settled ones among them.
+        approval: whose word it needs, said while it lasts: a key's name, "*" for anybody's, "" for nobody's.
+        trial: the A/B test that it is, if it is one.
+    """
 
     name: str
     share: float
     seconds: float
+    at_least: int = 0
+    outcomes: int = 0
+    approval: str = ""
+    trial: Trial | None = None
 
     def __str__(self) -> str:
         share = f" {self.share:.0%}" if self.share else ""
-        return f"{self.name}{share} for {short(timedelta(seconds=self.seconds))}"
+        if self.trial is not None:
+            until = f" until {self.trial} is decided, {short(timedelta(seconds=self.trial.seconds))} at most"
+        else:
+            until = f" for {short(timedelta(seconds=self.seconds))}"
+        needs = [f"{self.at_least:,} answers"] if self.at_least else []
+        needs += [f"{self.outcomes:,} outcomes"] if self.outcomes else []
+        needs += [f"the word of {'a person' if self.approval == '*' else self.approval}"] if self.approval else []
+        return f"{self.name}{share}{until}" + (f", and {', '.join(needs)}" if needs else "")
 
 
 class Started(Said, frozen=True, kw_only=True, tag="release.started"):
@@ -128,6 +165,7 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
         candidate: who is on the way; "" for nobody.
         by: who sent it there.
         stages, stage, started, entered: its stages, the present one, when it entered the first, and the present one.
+        began: when it entered the present one; where `entered` is later by what was paused, what was seen counts from here.
         promoted: when the champion was, if it came by a promotion: its probation begins then.
         paused, paused_at: why the loop takes no step ("" if it does), and since when.
         held: fallen versions, and why.
@@ -145,6 +183,7 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
     stage: int = 0
     started: datetime | None = None
     entered: datetime | None = None
+    began: datetime | None = None
     promoted: datetime | None = None
     paused: str = ""
     paused_at: datetime | None = None
@@ -178,9 +217,9 @@ def after(now: Rollout, said: Said, at: datetime) -> Rollout:
     match said:
         case Started():
             change = {"candidate": said.version, "by": said.by, "stages": said.stages, "stage": 0, "epoch": said.epoch}
-            change |= {"started": at, "entered": at, "held": _without(now.held, said.version)}
+            change |= {"started": at, "entered": at, "began": at, "held": _without(now.held, said.version)}
         case Advanced():
-            change = {"stage": said.stage, "entered": at, "epoch": said.epoch}
+            change = {"stage": said.stage, "entered": at, "began": at, "epoch": said.epoch}
         case Promoted():
             change = _promoted(now, said, at)
         case Aborted():
@@ -207,7 +246,7 @@ def after(now: Rollout, said: Said, at: datetime) -> Rollout:
     return msgspec.structs.replace(now, **change)
 
 
-_ALONE = {"candidate": "", "by": "", "stages": (), "stage": 0, "started": None, "entered": None}
+_ALONE = {"candidate": "", "by": "", "stages": (), "stage": 0, "started": None, "entered": None, "began": None}
 """Nobody is on the way."""
 
 

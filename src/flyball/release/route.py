@@ -1,7 +1,9 @@
 """Who answers: one small file with an epoch, replaced as a whole after the fact commits, followed by every server process.
 
 The file is derived: facts say who is champion, and a crash between the fact and the file is mended by deriving it again.
-A server never answers by a route that is older than the one it has.
+While the facts can be read they decide, and the file only says that something changed. It is signed by the key that signs
+them, so that a server to which they are **away** goes on by what it says, and by nothing that anybody else put there. What it
+names it names by the digests of signed manifests, so that nothing else of the history is needed to answer.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from typing import Protocol
 import msgspec
 
 from flyball._kernel.ports import Facts
-from flyball.release import rollout, version
+from flyball.release import rollout, shadowing, version
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,32 +31,47 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     share: float
 
 
+class Beside(msgspec.Struct, frozen=True, kw_only=True):
+    """A version that computes the questions of this share of the entities beside whoever answers, and answers none."""
+
+    version: str
+    manifest: str
+    share: float
+
+
 class Answering(msgspec.Struct, frozen=True, kw_only=True):
     """Who answers for one model.
 
     Attributes:
-        epoch: grows with every change; recorded with each answer.
+        epoch: grows with every change of who answers; recorded with each answer.
         champion: the version that answers.
         manifest: the digest of its signed manifest.
         previous: who answered before, the first fallback; "" if nobody.
+        previous_manifest: the digest of its signed manifest.
         candidate: who is on the way to be champion, if anybody.
+        shadows: who computes beside, and is neither champion nor candidate.
     """
 
     epoch: int
     champion: str
     manifest: str
     previous: str = ""
+    previous_manifest: str = ""
     candidate: Candidate | None = None
+    shadows: tuple[Beside, ...] = ()
 
 
 class Routes(Protocol):
     """Where the route lies."""
 
     def read(self) -> Route | None:
-        """The present route, or None if nothing was ever released."""
+        """The present route, whoever wrote it, or None if nothing was ever released: says that something changed."""
+
+    def proven(self) -> Route | None:
+        """The present route if it was published with our key, else None: may be answered by."""
 
     def publish(self, route: Route) -> None:
-        """Replace it atomically."""
+        """Replace it atomically, signed."""
 
 
 def derive(log: Facts, app: str, models: tuple[str, ...]) -> Route:
@@ -68,7 +85,15 @@ def derive(log: Facts, app: str, models: tuple[str, ...]) -> Route:
                 champion=now.champion,
                 manifest=version.find(log, app, now.champion).manifest,
                 previous=now.previous,
+                previous_manifest=version.find(log, app, now.previous).manifest if now.previous else "",
                 candidate=_candidate(log, app, now),
+                shadows=tuple(
+                    Beside(
+                        version=each.version, manifest=version.find(log, app, each.version).manifest, share=each.share
+                    )
+                    for each in shadowing.now(log, app, model)
+                    if each.version not in (now.champion, now.candidate)
+                ),
             )
     return Route(app=app, models=found)
 
@@ -83,11 +108,16 @@ def _candidate(log: Facts, app: str, now: rollout.Rollout) -> Candidate | None:
 def sync(log: Facts, routes: Routes, app: str, models: tuple[str, ...]) -> Route:
     """Bring the file up to what the facts say.
 
-    The facts are signed and the file is not, so it is what the facts say that is returned and answered by, whatever the file
-    says. Where they differ the facts are read once more before writing: whoever was faster had recorded a newer fact first.
+    It is what the facts say that is returned and answered by, whatever the file says. Where they differ the facts are read
+    once more before writing: whoever was faster had recorded a newer fact first.
     """
     said = derive(log, app, models)
-    if routes.read() != said:
+    if routes.proven() != said:
         said = derive(log, app, models)
         routes.publish(said)
     return said
+
+
+def older(found: Route, epochs: dict[str, int]) -> list[str]:
+    """The models of which a route says less than is known: an old file that somebody put back, say."""
+    return [model for model, epoch in epochs.items() if model in found.models and found.models[model].epoch < epoch]

@@ -17,6 +17,7 @@ import msgspec
 
 from flyball._kernel.errors import FlyballError, RetryableError
 from flyball.cycle import reconcile
+from flyball.cycle.archiving import Tender
 from flyball.cycle.reconcile import Decided, Looked, Worker
 from flyball.cycle.session import TAKEN, Event, Session, Tell, held, still_held
 from flyball.cycle.watching import Watch
@@ -74,7 +75,7 @@ def _passes(
     stop: threading.Event,
     tell: Tell,
 ) -> None:
-    watch, told = Watch(session), Channels(channels)
+    watch, told, archive = Watch(session), Channels(channels), Tender(session, tell)
     recent = deque[Decided](maxlen=RECENT)
     while not stop.is_set():
         try:
@@ -86,9 +87,11 @@ def _passes(
             if problem.code == TAKEN:
                 raise
             tell(_failed(problem))
-            watch = Watch(session)  # what was folded before the failure may be half of it
+            watch = watch.anew()
         told.tell(session, tell)
+        archive.look()
         _rest(session, watch, worker, every, stop)
+    archive.end()
 
 
 def _rest(session: Session, watch: Watch, worker: Worker, every: float, stop: threading.Event) -> None:

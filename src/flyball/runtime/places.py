@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
 from flyball._kernel import ids
-from flyball._kernel.errors import StateError
+from flyball._kernel.errors import AdapterError, StateError
 from flyball._kernel.facts import signed_part
 from flyball._kernel.ports import Clock
 from flyball.adapters.embedded import mounts, tokens
@@ -23,12 +24,14 @@ from flyball.adapters.embedded.facts import SqlFacts
 from flyball.adapters.embedded.frames import FrameReader
 from flyball.adapters.embedded.inbox import FileInbox
 from flyball.adapters.embedded.journal import SqliteJournal
+from flyball.adapters.embedded.journal_archive import DeltaArchive
 from flyball.adapters.embedded.keys import FileSigner
 from flyball.adapters.embedded.lease import SqlLease
 from flyball.adapters.embedded.objects import ObjectReader
 from flyball.adapters.embedded.online import SqlOnline
 from flyball.adapters.embedded.outcomes import SqliteOutcomes
 from flyball.adapters.embedded.pushed import PushReader
+from flyball.adapters.embedded.returning import Opened, ReturningFacts, ReturningLease
 from flyball.adapters.embedded.routes import FileRoutes
 from flyball.adapters.embedded.sources import FileReader
 from flyball.adapters.embedded.sql import SqlReader
@@ -51,7 +54,7 @@ from flyball.cycle.session import Session
 from flyball.data.kinds import Delta, Pushed, Sql, Yields
 from flyball.data.source import Files, Objects, Readers
 from flyball.learn.trying import trials
-from flyball.release import approval, rollout, version
+from flyball.release import approval, rollout, shadowing, version
 from flyball.serve.auth import Keys
 from flyball.serve.ingest import Inbox
 from flyball.watch import observed
@@ -78,6 +81,7 @@ PROJECTIONS = (
     touched.TOUCHED,
     trials.TRIALS,
     rollout.ROLLOUTS,
+    shadowing.SHADOWS,
     version.VERSIONS,
 )
 
@@ -112,28 +116,33 @@ def open(app: App, placement: Placement) -> Session:  # noqa: A001 - fb.open, as
     """
     home = placement.home or placement.root / ".flyball"
     clock: Clock = SteppedClock(placement.clock) if placement.clock is not None else SystemClock()
-    facts = home / "facts.sqlite"
-    if not placement.create and not facts.exists():
+    facts, released = home / "facts.sqlite", (home / "route.json").exists()
+    if not placement.create and not facts.exists() and not released:
         return _nothing_yet(app, home, clock, placement)
     mounts.refuse_network(home)
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    signer = _signer(placement.key or signing_key(), facts)
-    log = SqlFacts(facts, clock, signer, PROJECTIONS)
-    _signed_by_us(log, signer, placement.key or signing_key())
-    inbox = FileInbox(home / "inbox")
+    key = placement.key or signing_key()
+    signer = _signer(key, facts, signed=released or facts.exists())
+
+    def log() -> SqlFacts:
+        opened = SqlFacts(facts, clock, signer, PROJECTIONS)
+        _signed_by_us(opened, signer, key)
+        return opened
+
+    inbox, archive = FileInbox(home / "inbox"), DeltaArchive(home / "journal")
     return Session(
         app=app,
         home=home,
         clock=clock,
-        facts=log,
+        facts=ReturningFacts(_opened(facts, log, there=released)),
         blobs=FileBlobs(home / "artifacts"),
-        lease=SqlLease(facts, clock),
+        lease=ReturningLease(Opened(facts, lambda: SqlLease(facts, clock), create=False)),
         signer=signer,
         tables=DeltaTables(home / "tables"),
         online=SqlOnline(home / "online.sqlite"),
         reader=_readers(placement.databases, inbox, home),
-        routes=FileRoutes(home / "route.json"),
-        journals=lambda settings: SqliteJournal(home / "journal", clock, settings),
+        routes=FileRoutes(home / "route.json", signer),
+        journals=lambda settings: SqliteJournal(home / "journal", clock, settings, archive=archive),
         outcomes=SqliteOutcomes(home / "outcomes.sqlite"),
         vault=SqliteVault(home / "vault.sqlite"),
         keys=tokens.open_keys(home, clock),
@@ -143,9 +152,17 @@ def open(app: App, placement: Placement) -> Session:  # noqa: A001 - fb.open, as
     )
 
 
-def _signer(key: Path, facts: Path) -> FileSigner:
+def _opened(place: Path, open_: Callable[[], SqlFacts], *, there: bool) -> Opened[SqlFacts]:
+    """The history, opened now; where it cannot be and `there` is a route to answer by, opened when asked."""
+    opened = Opened(place, open_, create=not there)
+    with contextlib.suppress(AdapterError) if there else contextlib.nullcontext():
+        opened.now()
+    return opened
+
+
+def _signer(key: Path, facts: Path, *, signed: bool) -> FileSigner:
     """The key, which is made only for a home that is made with it: another could never prove what was signed before."""
-    if facts.exists() and not key.exists():
+    if signed and not key.exists():
         raise StateError(
             "key-missing",
             f"There is no signing key at {key}.",

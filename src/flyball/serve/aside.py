@@ -47,7 +47,12 @@ class Aside:
             raise
         # Given back when it has run, not when its caller has gone: until then it holds a thread.
         running.add_done_callback(lambda _: self._places.release())
-        return await asyncio.wrap_future(running)
+        waiting = asyncio.wrap_future(running)
+        try:
+            return await waiting
+        finally:
+            # An error holds this frame: were it held by it as well, the body would stay until garbage is looked for.
+            del running, waiting, do
 
     def close(self) -> None:
         """Begin nothing any more."""

@@ -1,7 +1,7 @@
 """A dialect: one way to speak of questions and answers over HTTP. The bytes of a request become rows, answers become bytes.
 
 What lies between the two is the same for all: guard, contract, router, journal. So a dialect reads and writes, and decides
-nothing.
+nothing. `serve.dialects` has those that there are; each is a module, and `dialects.spoken.ALL` lists them.
 """
 
 from __future__ import annotations
@@ -29,24 +29,39 @@ class Asked(NamedTuple):
     shape: Any = None
 
 
+class Page(NamedTuple):
+    """What is read by GET.
+
+    Attributes:
+        free: whether it needs no key anywhere, as probes do: it says nothing that was asked.
+    """
+
+    reply: Reply
+    free: bool = False
+
+
 class Dialect(Protocol):
     """See the module."""
 
     @property
     def kinds(self) -> frozenset[bytes]:
-        """Media types of a body that it reads beside application/json."""
+        """Media types of a body that it reads beside application/json; b"" stands for a request that names none."""
 
-    def paths(self, models: Sequence[str]) -> Iterable[tuple[str, str]]:
-        """(path, model) of everything that takes questions by POST."""
+    def paths(self, routed: Mapping[str, Routed]) -> Iterable[tuple[str, str]]:
+        """(path, model) of everything that takes questions by POST; asked anew whenever who answers changes."""
 
-    def pages(self, app: str, routed: Mapping[str, Routed]) -> Mapping[str, Reply]:
+    def pages(self, app: str, routed: Mapping[str, Routed]) -> Mapping[str, Page]:
         """What is read by GET, by path; asked anew whenever who answers changes."""
+
+    def absent(self, path: str, routed: Mapping[str, Routed]) -> FlyballError | None:
+        """Why there is nothing at a path of this dialect, which is in neither of the above; None: it is not its path."""
 
     def read(self, plan: Plan, request: Request) -> Asked:
         """The questions of a request.
 
         Raises:
             DataError: what is asked is not in this dialect, or breaks the contract; see `Plan.decode`.
+            Refused: a status of its own.
         """
 
     def write(self, plan: Plan, shape: Any, answers: Sequence[Answer], asked: datetime) -> Reply:

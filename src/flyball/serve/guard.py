@@ -7,17 +7,17 @@ Origin, where a browser sends one, is this server's own. Only JSON is read, sinc
 
 from __future__ import annotations
 
-import asyncio
 import re
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from flyball._kernel.errors import DataError, FlyballError, StateError
 
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 _JSON = b"application/json"
-_ONCE = (b"host", b"origin", b"authorization", b"content-type", b"content-length")
+_ONCE = (
+    *(b"host", b"origin", b"authorization", b"content-type", b"content-length", b"flyball-version"),
+    *(b"idempotency-key", b"inference-header-content-length"),
+)
 _HOST = re.compile(rb"(\[[^\]]*\]|[^:]*)(?::[0-9]*)?")
 
 
@@ -27,15 +27,25 @@ class Limits:
 
     Attributes:
         body: bytes of one request.
+        bodies: bytes of all requests that are on their way or wait for their answer, but for the short ones.
         rows: questions in one request.
-        seconds: for a body to be whole, and again for its answers to be recorded.
+        seconds: for a request to be whole, and again for its answers to be recorded.
+        idle: seconds that a connection is kept while nothing is asked on it.
+        connections: at a time; beyond them the idle ones give way.
+        waiting: requests that wait to be computed; what comes beyond them is turned away at once.
+        unlogged: whether an answer leaves that was not recorded within `seconds`; else it is turned away.
         shadows: that wait to be computed; what does not fit is dropped and counted.
         hosts: values of the Host header that are answered, without port; protects a local server from DNS rebinding.
     """
 
     body: int = 1024 * 1024
+    bodies: int = 64 * 1024 * 1024
     rows: int = 1000
     seconds: float = 10.0
+    idle: float = 75.0
+    connections: int = 4096
+    waiting: int = 4096
+    unlogged: bool = False
     shadows: int = 1024
     hosts: frozenset[str] = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
@@ -71,57 +81,25 @@ def admit(headers: Iterable[tuple[bytes, bytes]], hosts: frozenset[bytes]) -> di
                 "foreign-host",
                 "This server answers to its own name only.",
                 why="A page elsewhere could otherwise speak to it through your browser.",
-                next="Send Host: localhost, and no Origin of another site.",
+                next="Send Host: localhost, or a name that --host-name gave the server, and no Origin of another site.",
             ),
         )
     return found
 
 
-async def body(
-    headers: dict[bytes, bytes], receive: Receive, limits: Limits, kinds: frozenset[bytes] = frozenset()
-) -> bytes:
-    """The whole body; refused before it is read where its length is known to be too much, and while it is otherwise.
+def kind(headers: Mapping[bytes, bytes], kinds: frozenset[bytes] = frozenset()) -> None:
+    """Let a body in by its media type.
 
     Args:
-        kinds: media types that are read beside application/json; none that a form can send.
+        kinds: what is read beside application/json; none that a form can send. b"" stands for none being named.
 
     Raises:
-        Refused: 415 `not-json`, 413 `request-too-large`, 408 `request-too-slow`, 400 `gone`.
+        Refused: 415 `not-json`.
     """
-    kind = headers.get(b"content-type", b"")
-    if kind != _JSON and kind.partition(b";")[0].strip().lower() not in {_JSON, *kinds}:
+    sent = headers.get(b"content-type", b"")
+    if sent != _JSON and sent.partition(b";")[0].strip().lower() not in {_JSON, *kinds}:
         error = DataError("not-json", "The body is not application/json.", next="Send Content-Type: application/json.")
         raise Refused(415, error)
-    declared = headers.get(b"content-length", b"")
-    if declared.isdigit() and int(declared) > limits.body:
-        raise Refused(413, too_large(f"{int(declared):,} bytes", f"{limits.body:,} bytes"))
-    try:
-        async with asyncio.timeout(limits.seconds):
-            first, more = await _chunk(receive)
-            return first if not more and len(first) <= limits.body else await _rest(first, more, receive, limits)
-    except TimeoutError:
-        error = DataError(
-            "request-too-slow", f"The body was not whole within {limits.seconds:g} s.", next="Send it in one go."
-        )
-        raise Refused(408, error, ((b"connection", b"close"),)) from None
-
-
-async def _rest(first: bytes, more: bool, receive: Receive, limits: Limits) -> bytes:
-    chunks, size = [first], len(first)
-    while more and size <= limits.body:
-        chunk, more = await _chunk(receive)
-        chunks.append(chunk)
-        size += len(chunk)
-    if size > limits.body:
-        raise Refused(413, too_large(f"more than {limits.body:,} bytes", f"{limits.body:,} bytes"))
-    return b"".join(chunks)
-
-
-async def _chunk(receive: Receive) -> tuple[bytes, bool]:
-    message = await receive()
-    if message["type"] == "http.disconnect":
-        raise Refused(400, DataError("gone", "The caller left before the body was whole."))
-    return message.get("body", b""), message.get("more_body", False)
 
 
 def too_large(what: str, limit: str) -> DataError:

@@ -1,17 +1,15 @@
-"""The edge: an ASGI application that answers questions, and records every answer before (or while) it leaves.
+"""The edge: who may ask what, and where it goes. Every answer is recorded before (or while) it leaves.
 
-The way of one question, from top to bottom: guard (Host, Origin, key, size, type) -> the way of its model -> decode and
-check -> router -> journal -> response -> shadow. Every other page is one entry in a table. Whatever goes wrong leaves as JSON
-that says what, why and what next, and is counted by its code. The core is synchronous; this edge is the only asynchronous
-part.
+The way of one question, from top to bottom: wire (bytes, limits, deadlines) -> `admit` (Host, Origin) -> `receive` (key, type)
+-> batcher -> dialect -> router -> journal -> dialect -> wire -> shadow. Every other page is one entry in a table. Whatever goes
+wrong leaves as JSON that says what, why and what next, and is counted by its code.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,97 +18,32 @@ import msgspec
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from flyball._kernel.clock import Clock
-from flyball._kernel.errors import AdapterError, Bug, DataError, FlyballError, RetryableError, StateError
-from flyball.serve import guard, ingest, openapi, outcomes, reply, tally
+from flyball._kernel.errors import AdapterError, Bug, DataError, FlyballError, StateError
+from flyball.serve import docs_page, guard, ingest, openapi, outcomes, tally
 from flyball.serve.aside import Aside
 from flyball.serve.auth import Keys
-from flyball.serve.guard import Limits, Receive, Refused
+from flyball.serve.batcher import Batcher, Pending
+from flyball.serve.dialect import Dialect, Page
+from flyball.serve.dialects import native, spoken
+from flyball.serve.guard import Limits, Refused
+from flyball.serve.head import Head
 from flyball.serve.ingest import Inbox
-from flyball.serve.journal import Answer, Entry, Recorder
+from flyball.serve.journal import Entry, Recorder
+from flyball.serve.message import NOSNIFF, Reply, Request
 from flyball.serve.outcomes import Outcomes
 from flyball.serve.posts import Post
-from flyball.serve.router import Routed, Router, Tripped, Way
+from flyball.serve.router import Beside, Routed, Router, Tripped, Way
 from flyball.serve.shadows import Shadows
 
-Scope = MutableMapping[str, Any]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-Header = tuple[bytes, bytes]
-Page = tuple[int, bytes, bytes]
-"""Status, content type, body."""
+Answer = Callable[[Reply], None]
 
-PREDICT = "/predict"
 RECORDED = "/predictions/"
 OUTCOMES, INGEST = "/outcomes", "/ingest"
-PROBES = frozenset({"/healthz", "/readyz"})
-"""Pages that need no key anywhere: they say nothing that was asked."""
-PAUSE = 32
-"""Answers of one list after which others get their turn: a thousand rows must not stop the server."""
+BY_VERSION = b"flyball-version"
+"""The header by which an operator says who shall answer."""
 
 _json = msgspec.json.Encoder()
-_JSON = b"application/json"
-_JSON_HEADER = (b"content-type", _JSON)
 _log = logging.getLogger("flyball.serve")
-
-
-class Waiting:
-    """One response, which leaves when the journal has said of each of its answers that it may.
-
-    The journal calls `done` on the event loop's thread: at once under "interval" durability, so that nothing is waited for.
-    """
-
-    __slots__ = ("_error", "_future", "_gone", "_kept", "_left", "_tally")
-
-    def __init__(self, answers: int, counts: tally.Tally) -> None:
-        self._left, self._kept, self._tally = answers, 0, counts
-        self._gone = False
-        self._error: BaseException | None = None
-        self._future: asyncio.Future[None] | None = None
-        counts.waiting += answers
-
-    def done(self, error: BaseException | None) -> None:
-        """One answer may leave, or must not."""
-        self._left -= 1
-        self._tally.waiting -= 1
-        if error is not None:
-            self._error = error
-        elif self._gone:
-            self._tally.withheld += 1
-        else:
-            self._kept += 1
-        if self._left == 0 and self._future is not None and not self._future.done():
-            self._future.set_result(None)
-
-    async def all(self, seconds: float) -> None:
-        """Wait for every answer.
-
-        Raises:
-            AdapterError: what the journal said of one of them; `journal-slow`.
-        """
-        if self._left:
-            self._future = asyncio.get_running_loop().create_future()
-            try:
-                async with asyncio.timeout(seconds):
-                    await self._future
-            except TimeoutError:
-                raise RetryableError(
-                    "journal-slow",
-                    f"The answer was not on disk within {seconds:g} s.",
-                    why="An answer leaves after it is recorded.",
-                    next="Try again; if it lasts, find out why the disk is slow.",
-                ) from None
-        if self._error is not None:
-            raise self._error
-
-    def give_up(self, never: int = 0) -> None:
-        """The response does not leave: what is recorded of it, now or later, is withheld.
-
-        Args:
-            never: answers that the journal has not been given.
-        """
-        self._gone = True
-        self._left -= never
-        self._tally.waiting -= never
-        self._tally.withheld += self._kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,26 +79,25 @@ class Server:
         routed: model -> who answers; replaced as a whole by `swap`.
         ground: what it stands on.
         limits: what one request may ask.
+
+    Attributes:
+        away: why the catalog cannot be read at present; "" while it can.
     """
 
     def __init__(self, app: str, routed: Mapping[str, Routed], ground: Ground, limits: Limits | None = None) -> None:
         self.app, self.ground, self._clock = app, ground, ground.clock
         self.limits = limits or Limits()
         self.tally = tally.Tally()
+        self.tally.journal = ground.recorder.standing
+        self.away = ""
         self._router = Router(ground.clock, self._tripped)
         self._shadows = Shadows(self._router, ground.recorder, self.tally, self.limits.shadows, self._clock)
+        self._batcher = Batcher(
+            self._router, ground.recorder, self._shadows, self.limits, self._clock, lambda d, e: self._refusal(e, d)
+        )
         self._aside, self._posts = Aside(), _posts(self)
         self._hosts = frozenset(h.lower().encode() for h in self.limits.hosts)
-        self._pages: dict[str, Callable[[], Page]] = {
-            "/healthz": lambda: (200, _JSON, _json.encode({"status": "alive"})),
-            "/readyz": self._ready,
-            "/metrics": lambda: (200, CONTENT_TYPE_LATEST.encode(), self.tally.text()),
-            "/openapi.json": lambda: (
-                200,
-                _JSON,
-                _json.encode(openapi.document(self.app, self.routed, self.ground.pushed)),
-            ),
-        }
+        self._later: set[asyncio.Task[None]] = set()
         self.swap(routed)
 
     @property
@@ -177,84 +109,78 @@ class Server:
         """From the next request on, answer by `routed`; a request that is being answered keeps its own."""
         self._router.swap(routed)
         ways = self._router.ways
-        self._by_path = {f"{PREDICT}/{model}": way for model, way in ways.items()}
-        if len(ways) == 1:
-            self._by_path[PREDICT] = next(iter(ways.values()))
+        self._asks: dict[str, tuple[Way, Dialect]] = {
+            path: (ways[model], each) for each in spoken.ALL for path, model in each.paths(routed)
+        }
+        said = {path: page for each in spoken.ALL for path, page in each.pages(self.app, routed).items()}
+        # What is free is told apart from what is said: a page is made for those alone who may read it.
+        self._free = {path for path, page in said.items() if page.free} | {"/healthz", "/readyz"}
+        self._pages: dict[str, Callable[[Request], Reply]] = {
+            path: partial(_same, page) for path, page in said.items()
+        } | {
+            "/healthz": lambda _: Reply(200, _json.encode({"status": "alive"})),
+            "/readyz": self._ready,
+            "/metrics": lambda _: Reply(200, self.tally.text(), CONTENT_TYPE_LATEST.encode()),
+            "/openapi.json": lambda _: Reply(200, _json.encode(self._described())),
+            "/docs": lambda asked: docs_page.page(self._described(), asked.headers[b"host"].decode("latin-1")),
+        }
 
     def end(self, seconds: float = 1.0) -> int:
         """No request comes any more: compute the shadows that are left within so long; returns how many were dropped."""
         self._aside.close()
         return self._shadows.end(seconds)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The ASGI entry point."""
-        if scope["type"] != "http":
-            await _turn_away(scope, receive, send)
-            return
+    def admit(self, head: Head) -> Request:
+        """See `wire.Application`."""
+        return Request(head.method, head.path, head.query, guard.admit(head.headers, self._hosts))
+
+    def receive(self, request: Request, answer: Answer) -> None:
+        """See `wire.Application`."""
         try:
-            headers = guard.admit(scope["headers"], self._hosts)
-            way = self._by_path.get(scope["path"])
-            if way is not None and scope["method"] == "POST":
-                answered = await self._predict(way, headers, receive)
-                await _send(send, 200, [_JSON_HEADER], answered)
+            if request.method == "POST":
+                if (asks := self._asks.get(request.path)) is not None:
+                    self._ask(*asks, request, answer)
+                    return
+                if (post := self._posts.get(request.path)) is not None:
+                    self._wait(post.receive(request, self._aside), answer)
+                    return
+            if request.path.startswith(RECORDED) and request.method in ("GET", "HEAD"):
+                self._may_read(request)
+                self._wait(self._prediction(request.path.removeprefix(RECORDED)), answer)
                 return
-            if scope["method"] == "POST" and (post := self._posts.get(scope["path"])) is not None:
-                (status, body), kind = await post.receive(headers, receive, self.limits, self._aside), _JSON
-            else:
-                status, kind, body = await self._page(scope["path"], scope["method"], headers)
-            await _send(send, status, [(b"content-type", kind), (b"x-content-type-options", b"nosniff")], body)
-        except Refused as refusal:
-            await self._refuse(send, refusal.status, refusal.error, refusal.headers)
-        except FlyballError as error:
-            await self._refuse(send, _status(error), error)
-        except Exception as error:  # noqa: BLE001 - the edge of the process: whatever is left is our bug, told as one
-            _log.exception("a request failed")
-            bug = Bug("server-failed", f"The server failed on this request: {type(error).__name__}.", next="Report it.")
-            await self._refuse(send, 500, bug)
+            reply = self._page(request)
+        except Exception as problem:  # noqa: BLE001 - the edge of the process: whatever goes wrong is told, never raised
+            reply = self._refusal(problem, spoken.of(request.path))
+        answer(reply)
 
-    async def _predict(self, way: Way, headers: dict[bytes, bytes], receive: Receive) -> bytes:
+    def refused(self, refusal: Refused) -> Reply:
+        """See `wire.Application`."""
+        return self._refusal(refusal, native)
+
+    def _ask(self, way: Way, dialect: Dialect, request: Request, answer: Answer) -> None:
+        headers = request.headers
+        wanted = headers.get(BY_VERSION)
         if self.ground.keys is not None:
-            self.ground.keys.who(headers, "predict")
-        body = await guard.body(headers, receive, self.limits)
-        self._shadows.asking += 1
-        try:
-            return await self._answer(way, body)
-        finally:
-            self._shadows.asking -= 1
+            self.ground.keys.who(headers, "predict" if wanted is None else "operate")
+        elif wanted is not None:
+            raise Refused(403, _nobody_operates())
+        guard.kind(headers, dialect.kinds)
+        version = "" if wanted is None else wanted.decode("latin-1")
+        self._batcher.add(Pending(way, dialect, request, answer, self._clock.monotonic(), version))
 
-    async def _answer(self, way: Way, body: bytes) -> bytes:
-        started = self._clock.monotonic()
-        rows, many = way.routed.champion.decode(body)
-        if len(rows) > self.limits.rows:
-            raise Refused(413, guard.too_large(f"{len(rows):,} questions", f"{self.limits.rows:,} in one request"))
-        asked = self._clock.now()
-        spent = (self._clock.monotonic() - started) / (len(rows) or 1)
-        answers, shadows = [], []
-        for row in rows:
-            each = self._router.ask(way, row, asked, spent)
-            if each.failed:
-                self._shadows.failed(each.failed)
-            if each.shadow is not None:
-                shadows.append(each.shadow)
-            if each.answer is None:
-                raise each.error or Bug("server-failed", "A question got neither an answer nor a reason.")
-            answers.append(each.answer)
-            if len(answers) % PAUSE == 0:
-                await asyncio.sleep(0)
-        await self._record(answers)
-        self._count(answers, self._clock.monotonic() - started)
-        if shadows:
-            self._shadows.add(shadows)
-        task = way.routed.champion.task
-        found = [reply.prediction(each, asked, task) for each in answers]
-        return _json.encode(found if many else found[0])
+    def _wait(self, coming: Awaitable[Reply], answer: Answer) -> None:
+        """Answer when it is there."""
 
-    def _count(self, answers: list[Answer], seconds: float) -> None:
-        if len(answers) == 1:  # which a Counter would take longer to count than to answer
-            self.tally.of((answers[0].model, answers[0].version, answers[0].role)).add(1, seconds)
-            return
-        for who, count in Counter((each.model, each.version, each.role) for each in answers).items():
-            self.tally.of(who).add(count, seconds)
+        async def later() -> None:
+            try:
+                reply = await coming
+            except Exception as problem:  # noqa: BLE001 - as in `receive`
+                reply = self._refusal(problem, native)
+            answer(reply)
+
+        task = asyncio.get_running_loop().create_task(later())
+        self._later.add(task)
+        task.add_done_callback(self._later.discard)
 
     def _tripped(self, model: str, version: str, why: str) -> None:
         self.tally.opened[model, version] += 1
@@ -263,77 +189,82 @@ class Server:
         except Exception:  # noqa: BLE001 - whoever is told is not ours, and no caller's answer may depend on it
             _log.exception("nobody could be told that %s is taken out", version)
 
-    async def _record(self, answers: list[Answer]) -> None:
-        """Hand the answers to the journal, and wait until it says that they may leave."""
-        waiting = Waiting(len(answers), self.tally)
-        handed = 0
-        try:
-            for each in answers:
-                self.ground.recorder.record(each, waiting.done)
-                handed += 1
-            await waiting.all(self.limits.seconds)
-        except BaseException:
-            waiting.give_up(never=len(answers) - handed)
-            raise
-
-    async def _page(self, path: str, method: str, headers: dict[bytes, bytes]) -> Page:
-        """What is not a prediction.
+    def _page(self, request: Request) -> Reply:
+        """What is read.
 
         Raises:
-            Refused: 404 `no-such-page`, `no-such-model`, `no-such-prediction`; 405 `wrong-method`; what `Keys.who` raises.
+            Refused: 404 `no-such-page`, `no-such-model`; 405 `wrong-method`; what `Keys.who` raises.
         """
-        page = self._pages.get(path)
-        asks = path == PREDICT or path.startswith(f"{PREDICT}/")
-        looks = page is not None or path.startswith(RECORDED)
-        posts = asks or path in self._posts
-        if asks and path not in self._by_path:
-            raise self._no_such_model(path)
-        if not (posts or looks):
-            raise _no_such_page()
-        if posts or method not in ("GET", "HEAD"):
+        path, page = request.path, self._pages.get(request.path)
+        posts = path in self._asks or path in self._posts
+        if page is None and not posts and not path.startswith(RECORDED):
+            absent = (each.absent(path, self.routed) for each in spoken.ALL)
+            raise Refused(404, next((error for error in absent if error is not None), _no_such_page()))
+        if page is None or request.method not in ("GET", "HEAD"):
             wanted = "POST" if posts else "GET"
             error = StateError("wrong-method", f"{path} takes {wanted}.", next=f"Send {wanted}.")
             raise Refused(405, error, ((b"allow", b"POST" if posts else b"GET, HEAD"),))
-        if self.ground.keys is not None and path not in PROBES:
-            self.ground.keys.who(headers, "read")
-        return page() if page is not None else await self._prediction(path.removeprefix(RECORDED))
+        if path not in self._free:
+            self._may_read(request)
+        reply = page(request)
+        return reply._replace(headers=(*reply.headers, *NOSNIFF))
 
-    def _ready(self) -> Page:
+    def _may_read(self, request: Request) -> None:
+        if self.ground.keys is not None:
+            self.ground.keys.who(request.headers, "read")
+
+    def _described(self) -> dict[str, Any]:
+        return openapi.document(self.app, self.routed, self.ground.pushed, self.limits)
+
+    def _ready(self, _: Request) -> Reply:
         ways = self._router.ways
-        answering = {model: way.routed.champion.version for model, way in ways.items()}
-        candidates = {
-            model: {"version": c.version, "share": way.routed.share, "taken_out": way.breaker.why}
-            for model, way in ways.items()
-            if (c := way.routed.candidate) is not None
+        said = {
+            "app": self.app,
+            "answering": {model: way.routed.champion.version for model, way in ways.items()},
+            "candidates": {
+                model: {"version": c.version, "share": way.routed.share, "taken_out": way.breaker.why}
+                for model, way in ways.items()
+                if (c := way.routed.candidate) is not None
+            },
+            "shadows": {
+                model: [_beside(way, each) for each in way.routed.shadows]
+                for model, way in ways.items()
+                if way.routed.shadows
+            },
+            "catalog": self.away or "there",
         }
-        said = {"app": self.app, "answering": answering, "candidates": candidates}
-        return (200 if ways else 503), _JSON, _json.encode(said)
+        return Reply(200 if ways else 503, _json.encode(said))
 
-    async def _prediction(self, wanted: str) -> Page:
+    async def _prediction(self, wanted: str) -> Reply:
         entry = await self._aside.run(partial(self.ground.find, wanted))
         if entry is None:
             raise Refused(404, StateError("no-such-prediction", "No such prediction is recorded."))
-        return 200, _JSON, _json.encode(entry)
+        return Reply(200, _json.encode(entry), headers=NOSNIFF)
 
-    def _no_such_model(self, path: str) -> Refused:
-        model = path[len(PREDICT) + 1 :]
-        return Refused(
-            404,
-            StateError(
-                "no-such-model",
-                f"No model {model!r} answers here." if model else "Which of the models shall answer?",
-                why=f"Answering: {', '.join(self._router.ways) or 'none'}.",
-                next=f"POST {PREDICT}/<model>",
-            ),
-        )
-
-    async def _refuse(self, send: Send, status: int, error: FlyballError, more: Iterable[Header] = ()) -> None:
+    def _refusal(self, problem: Exception, dialect: Dialect) -> Reply:
+        """What is said of an error, whoever made it."""
+        headers = NOSNIFF  # a refusal may repeat what was asked
+        if isinstance(problem, Refused):
+            status, error, headers = problem.status, problem.error, (*problem.headers, *NOSNIFF)
+        elif isinstance(problem, FlyballError):
+            status, error = _status(problem), problem
+        else:
+            _log.error("a request failed", exc_info=problem)
+            said = f"The server failed on this request: {type(problem).__name__}."
+            status, error = 500, Bug("server-failed", said, next="Report it.")
         self.tally.refused[error.code] += 1
-        headers = [_JSON_HEADER, *more]
         if status == 503:
-            headers.append((b"retry-after", b"1"))
-        said = {"code": error.code, "what": error.what, "why": error.why, "next": error.next}
-        await _send(send, status, headers, _json.encode({"error": said}))
+            headers = (*headers, (b"retry-after", b"1"))
+        return Reply(status, dialect.refuse(status, error), headers=headers)
+
+
+def _same(page: Page, _: Request) -> Reply:
+    return page.reply
+
+
+def _beside(way: Way, shadow: Beside) -> dict[str, Any]:
+    version = shadow.plan.version
+    return {"version": version, "share": shadow.share, "taken_out": way.besides[version].why}
 
 
 def _posts(server: Server) -> dict[str, Post]:
@@ -352,9 +283,16 @@ def _posts(server: Server) -> dict[str, Post]:
     return found
 
 
-def _no_such_page() -> Refused:
-    return Refused(
-        404, StateError("no-such-page", "There is no such page.", next="GET /openapi.json lists what there is.")
+def _no_such_page() -> StateError:
+    return StateError("no-such-page", "There is no such page.", next="GET /openapi.json lists what there is.")
+
+
+def _nobody_operates() -> StateError:
+    return StateError(
+        "key-needed",
+        "Who answers is an operator's to say.",
+        why="This server knows no keys.",
+        next="Leave it to the route.",
     )
 
 
@@ -363,20 +301,3 @@ def _status(error: FlyballError) -> int:
     if isinstance(error, DataError):
         return 422
     return 503 if isinstance(error, AdapterError) or error.code == "journal-closed" else 500
-
-
-async def _send(send: Send, status: int, headers: list[Header], body: bytes) -> None:
-    headers.append((b"content-length", str(len(body)).encode()))
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
-
-
-async def _turn_away(scope: Scope, receive: Receive, send: Send) -> None:
-    """Nothing but HTTP is spoken here; a lifespan is told that there is nothing to begin or to end."""
-    while scope["type"] == "lifespan":
-        event = (await receive())["type"]
-        await send({"type": f"{event}.complete"})
-        if event == "lifespan.shutdown":
-            return
-    await receive()
-    await send({"type": "websocket.close", "code": 1008})

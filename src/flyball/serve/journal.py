@@ -6,7 +6,8 @@ A number is handed out when the answer is recorded; the numbers that may be hand
 **block** at a time, so a crash leaves at most one block of numbers that nobody can speak for: `Recovery.unknown`.
 
 *Acknowledged*: the answer may leave when `done` is called, after its commit. *Interval*: it may leave at once, and a
-crash loses what was not yet committed. What a full disk turned away is **refused**: counted, and never acknowledged.
+crash loses what was not yet committed. What a full disk did not take is **refused** (never acknowledged) or **unlogged** (it
+left all the same), as `Settings.when_full` says; both are counted, and their numbers are spoken for.
 The journal cannot tell a personal value from another: such columns must be keyed hashes before they come here.
 """
 
@@ -16,17 +17,21 @@ import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final, Literal, NamedTuple, Protocol
+from typing import Any, Final, Literal, NamedTuple, Protocol, get_args
 
 import msgspec
 
 from flyball._kernel import facts
 from flyball._kernel.errors import DeclarationError
+from flyball.serve.archive import Archive
 
-FORMAT: Final = 2
-"""The layout of a segment; grows with every change to it. Since 2 a body may hold numbers and a decision; 1 is read as well."""
+FORMAT: Final = 3
+"""The layout of a segment. Since 2 an answer may hold numbers and a decision, since 3 they lie in pages; all are read."""
 
 Durability = Literal["acknowledged", "interval"]
+
+WhenFull = Literal["refuse", "unlogged"]
+"""What becomes of an answer that the disk does not take: its caller is refused, or it leaves and is counted."""
 
 Done = Callable[[BaseException | None], None]
 """Called once: with None when the answer may leave, or with the error why it must not. It must not raise."""
@@ -52,8 +57,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
         model: the model of the application.
         version: the version that was asked; "default" where no version could answer.
         epoch: the routing epoch under which it was asked.
-        role: "champion", "canary" (the candidate's, to answer by), "shadow" (computed beside, not to leave), or the
-            fallback that was tried: "previous", "baseline", "default".
+        role: "champion", "canary" (the candidate's, to answer by), "shadow" (computed beside, not to leave), "override"
+            (an operator chose it), or the fallback that was tried: "previous", "baseline", "default".
         within_tolerance: whether it was asked near enough to the declared moment to enter the skew audit.
         key: the key of the question, deterministic JSON.
         inputs: the request by column: JSON scalars and aware times; personal columns as keyed hashes.
@@ -106,26 +111,28 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
         app: the application that answered.
         durability: what an answer waited for.
         head: the end of the chain of facts when the segment was opened; ties the two histories together.
+        head_is_stale: whether the facts could not be asked then, so that `head` is the last one that was known.
     """
 
     format: int
     app: str
     durability: Durability
     head: facts.Head
+    head_is_stale: bool = False
 
 
 class Recovery(msgspec.Struct, frozen=True, kw_only=True):
-    """The account of one segment that is over: every number handed out is recorded, refused, or in a gap.
+    """The account of one segment that is over: every number handed out is recorded, refused, unlogged, or in a gap.
 
     Attributes:
-        segment: its name.
-        header: what it said of itself.
+        segment, header: its name, and what it said of itself.
         closed: whether its recorder closed it; otherwise the process died.
         recorded: answers in it.
         refused: answers that could not be written, whose callers were told so.
-        erased: those of the recorded answers that were erased since: they are spoken for, and gone.
+        erased, dropped: those of the recorded answers that were erased since, or kept long enough: spoken for, and gone.
         gaps: spans of numbers that may have been handed out and are nowhere. Under "acknowledged" durability none of
-            them was acknowledged.
+            them was acknowledged, unless a slow disk was not waited for (`Settings.slow`).
+        unlogged: answers that left though the disk did not take them.
     """
 
     segment: str
@@ -135,6 +142,8 @@ class Recovery(msgspec.Struct, frozen=True, kw_only=True):
     refused: int
     gaps: tuple[Span, ...]
     erased: int = 0
+    unlogged: int = 0
+    dropped: int = 0
 
     @property
     def unknown(self) -> int:
@@ -151,6 +160,9 @@ class Settings:
         interval: under "interval", the longest time between two commits.
         block: numbers reserved at a time: bounds the answers in flight, and the unknown of a crash.
         patience: how long `record` waits for room before `journal-full`; zero on an event loop's thread.
+        when_full: what becomes of answers that the disk does not take.
+        slow: how long the serving edge waits for `done` before it refuses (`when_full` is "refuse"), or lets the answer leave,
+            which is recorded later, or is part of a crash's unknown ("unlogged").
         rows: a segment is full with so many answers,
         size: or with so many bytes of them,
         age: or so long after it was opened.
@@ -163,20 +175,35 @@ class Settings:
     rows: int = 250_000
     size: int = 256 * 1024 * 1024
     age: timedelta = timedelta(hours=1)
+    when_full: WhenFull = "refuse"
+    slow: timedelta = timedelta(seconds=10)
 
     def __post_init__(self) -> None:
         small = [name for name in ("block", "rows", "size") if getattr(self, name) < 1]
-        negative = [name for name in ("interval", "patience", "age") if getattr(self, name) < timedelta()]
-        if small or negative:
+        negative = [name for name in ("interval", "patience", "age", "slow") if getattr(self, name) < timedelta()]
+        if small or negative or self.when_full not in get_args(WhenFull):
             raise DeclarationError(
                 "journal-settings",
-                f"Journal settings out of range: {', '.join(small + negative)}",
-                why="block, rows and size are at least 1; durations are not negative",
+                f"Journal settings out of range: {', '.join(small + negative) or 'when_full'}",
+                why="block, rows and size are at least 1; durations are not negative; a full disk refuses, or answers unlogged",
             )
 
     def full(self, rows: int, size: int, age: float) -> bool:
         """Whether a segment with so many rows and bytes in it, opened `age` seconds ago, takes no more."""
         return rows >= self.rows or size >= self.size or (rows > 0 and age >= self.age.total_seconds())
+
+    @property
+    def at_once(self) -> int:
+        """Answers that one call may record: as many numbers are free whenever nothing is in flight."""
+        return self.block // 2 + 1
+
+
+class Standing(NamedTuple):
+    """What a recorder refused and let go unlogged since it was opened; why its last commit failed, "" where it did not."""
+
+    refused: int = 0
+    unlogged: int = 0
+    failure: str = ""
 
 
 class Segment(NamedTuple):
@@ -205,19 +232,23 @@ class Recorder(Protocol):
     def process(self) -> str:
         """The identity of this recorder, a UUIDv7; new each time one is opened."""
 
-    def record(self, answer: Answer, done: Done | None = None) -> int:
-        """Number `answer` and hand it to the writer; returns its number.
+    def record(self, answers: Sequence[Answer], done: Done | None = None) -> int:
+        """Number `answers`, one after the other, and hand them to the writer; returns the first number.
 
         Args:
-            answer: what was answered. An event loop calls this on its own thread.
-            done: called once, through the recorder's `deliver`, when the answer may leave or must not; under
+            answers: what was answered: all of them are recorded, or none. An event loop calls this on its own thread.
+            done: called once for all, through the recorder's `deliver`, when they may leave or must not; under
                 "interval" durability before `record` returns. None where nobody waits.
 
         Raises:
-            DataError: `unrecordable-answer`: a value that cannot be stored; no number was handed out.
+            DataError: `unrecordable-answer`: a value that cannot be stored, or more answers than `Settings.at_once`; no
+                number was handed out.
             RetryableError: `journal-full`: as many answers are in flight as numbers are reserved.
             StateError: `journal-closed`.
         """
+
+    def standing(self) -> Standing:
+        """How it stands with its disk; from any thread."""
 
     def close(self) -> None:
         """Commit what is in flight, give back the numbers not used, and end the segment; again: nothing.
@@ -228,7 +259,7 @@ class Recorder(Protocol):
         """
 
 
-class Journal(Protocol):
+class Journal(Archive, Protocol):
     """The answers of all processes."""
 
     def open(
@@ -238,7 +269,8 @@ class Journal(Protocol):
 
         Args:
             app: the application that answers.
-            head: the end of the chain of facts; asked whenever a segment is opened, on the writer's thread.
+            head: the end of the chain of facts; asked on the writer's thread whenever a segment is opened. Where that
+                fails, the last one stands in, and the header says that it is stale.
             deliver: runs the acknowledgements of a group, once for each commit.
 
         Raises:

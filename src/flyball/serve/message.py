@@ -7,6 +7,8 @@ from typing import NamedTuple
 Header = tuple[bytes, bytes]
 
 JSON = b"application/json"
+NOSNIFF: tuple[Header, ...] = ((b"x-content-type-options", b"nosniff"),)
+"""A browser takes what it is told for what it is said to be."""
 
 
 class Request(NamedTuple):

@@ -4,7 +4,8 @@
 
 A plan knows no app and reads no registry. It is a value that a server swaps as a whole, so that an answer comes from
 exactly one version. A **question** is what the plans of one model are asked alike; an **attempt** is what one of them made of
-it: an answer, or a fault that is recorded in its place.
+it: an answer, or a fault that is recorded in its place. Questions that are asked together are predicted together where that is
+faster and says the same bits (`batches`).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
 from traceback import format_tb
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -35,6 +36,9 @@ Lookup = Callable[[Row, datetime], Sequence[Any]]
 """(request, asked) -> the feature values, in the order of `Plan.outputs`."""
 EncodeRow = Callable[[Sequence[Any]], np.ndarray]
 """Feature values -> float32, one per feature; the buffer is reused by the next call."""
+
+NEVER: Final = 1 << 62
+"""More questions than are ever asked together."""
 
 _log = logging.getLogger("flyball.serve")
 
@@ -55,6 +59,7 @@ class Plan:
         task: what an answer is made of.
         finish: the threshold that decides by it; what comes before that is the predictor's own.
         seal: the request as a row of its table is stored, where that is otherwise; None where it is not.
+        batches: so many questions, or more, are predicted in one call; see `pace.batches`.
     """
 
     model: str
@@ -76,6 +81,7 @@ class Plan:
     task: Task = REGRESSION
     finish: Finish = NOTHING
     seal: Callable[[dict[str, Any]], dict[str, Any]] | None = None
+    batches: int = NEVER
 
 
 class Question(msgspec.Struct, frozen=True, gc=False):
@@ -127,17 +133,41 @@ def question(plan: Plan, row: dict[str, Any], asked: datetime, spent: float) -> 
     return Question(row, asked, spent, recorded, key, entity, within_tolerance(plan, row, asked))
 
 
+def attempts(plan: Plan, asking: Sequence[Question], epoch: int, role: str, clock: Clock) -> list[Attempt]:
+    """Ask one plan; what goes wrong is told, never raised. Questions that are computed together share the time it took."""
+    if len(asking) >= plan.batches:
+        began = clock.monotonic()
+        if (found := _together(plan, asking)) is not None:
+            seconds = (clock.monotonic() - began) / len(asking)
+            return [
+                _made(plan, each, epoch, role, seconds, computed) for each, computed in zip(asking, found, strict=True)
+            ]
+    return [attempt(plan, each, epoch, role, clock) for each in asking]
+
+
 def attempt(plan: Plan, asking: Question, epoch: int, role: str, clock: Clock) -> Attempt:
-    """Ask one plan; what goes wrong is told, never raised."""
+    """Ask one plan one question."""
     began = clock.monotonic()
-    error: FlyballError | None = None
+    found: _Computed | FlyballError
     try:
-        features, (output, outputs, decision) = _computed(plan, asking)
+        found = _computed(plan, asking)
     except FlyballError as problem:
-        error, features, output, outputs, decision = problem, {}, math.nan, (), None
+        # Without its traceback, whose frames hold this very error: a ring that keeps the question until garbage is looked for.
+        found = problem.with_traceback(None)
         if not isinstance(problem, DataError):
             _told(plan.version, str(problem))
-    seconds = clock.monotonic() - began
+    return _made(plan, asking, epoch, role, clock.monotonic() - began, found)
+
+
+_Computed = tuple[dict[str, Any], Told]
+"""Features by name, and what is told of the answer."""
+
+
+def _made(
+    plan: Plan, asking: Question, epoch: int, role: str, seconds: float, found: _Computed | FlyballError
+) -> Attempt:
+    error = found if isinstance(found, FlyballError) else None
+    features, (output, outputs, decision) = ({}, (math.nan, (), None)) if isinstance(found, FlyballError) else found
     answer = Answer(
         id=ids.uuid7(asking.asked),
         asked=micros(asking.asked),
@@ -165,13 +195,35 @@ def _told(version: str, problem: str) -> None:
     _log.error("%s failed on a question: %s", version, problem)
 
 
-def _computed(plan: Plan, asking: Question) -> tuple[dict[str, Any], Told]:
+def _together(plan: Plan, asking: Sequence[Question]) -> list[_Computed] | None:
+    """All in one call of the predictor; None where anything is wrong with one of them: alone, each says for itself."""
+    try:
+        values = [plan.lookup(each.row, each.asked) for each in asking]
+        encoded = [plan.encode(each).tobytes() for each in values]
+        matrix = np.frombuffer(b"".join(encoded), dtype=np.float32).reshape(len(values), -1)
+        answers: list[tasks.Answer] = [
+            tuple(each) if type(each) is list else each for each in plan.predictor.batch(matrix).tolist()
+        ]
+        if not all(map(_finite, answers)):
+            return None
+        return [
+            (dict(zip(plan.outputs, each, strict=True)), told(plan, answer, asked.row))
+            for each, answer, asked in zip(values, answers, asking, strict=True)
+        ]
+    except Exception:  # noqa: BLE001 - asked again one by one, where it is told
+        return None
+
+
+def _finite(answer: tasks.Answer) -> bool:
+    return all(map(math.isfinite, answer)) if isinstance(answer, tuple) else math.isfinite(answer)
+
+
+def _computed(plan: Plan, asking: Question) -> _Computed:
     try:
         values = plan.lookup(asking.row, asking.asked)
         answer = plan.predictor.row(plan.encode(values))
         features = dict(zip(plan.outputs, values, strict=True))
-        finite = all(map(math.isfinite, answer)) if isinstance(answer, tuple) else math.isfinite(answer)
-        if finite:
+        if _finite(answer):
             return features, told(plan, answer, asking.row)
     except FlyballError:
         raise

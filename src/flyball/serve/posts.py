@@ -12,7 +12,7 @@ from functools import partial
 from flyball.serve import guard
 from flyball.serve.aside import Aside
 from flyball.serve.auth import Keys, Scope
-from flyball.serve.guard import Limits, Receive
+from flyball.serve.message import NOSNIFF, Reply, Request
 
 Take = Callable[[Mapping[bytes, bytes], bytes, str], tuple[int, bytes]]
 """Headers, body, and the name of the key; returns the status and the JSON of the reply."""
@@ -33,10 +33,9 @@ class Post:
     take: Take
     kinds: frozenset[bytes] = frozenset()
 
-    async def receive(
-        self, headers: dict[bytes, bytes], receive: Receive, limits: Limits, aside: Aside
-    ) -> tuple[int, bytes]:
-        """Take one body; raises what `Keys.who`, `guard.body`, `Aside.run` and `take` raise."""
-        by = self.keys.who(headers, self.scope)
-        body = await guard.body(headers, receive, limits, self.kinds)
-        return await aside.run(partial(self.take, headers, body, by))
+    async def receive(self, request: Request, aside: Aside) -> Reply:
+        """Take one body; raises what `Keys.who`, `guard.kind`, `Aside.run` and `take` raise."""
+        by = self.keys.who(request.headers, self.scope)
+        guard.kind(request.headers, self.kinds)
+        status, body = await aside.run(partial(self.take, request.headers, request.body, by))
+        return Reply(status, body, headers=NOSNIFF)

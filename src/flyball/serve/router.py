@@ -7,11 +7,14 @@ While there is a candidate, both it and the champion compute every question: who
 value that whoever owns the thread computes later. So the two are compared on the same questions. A **breaker** takes a
 candidate that fails, or blocks its process, out of it within attempts rather than minutes; what it saw is in the journal, from
 which the loop decides. Everything here is synchronous, and the same for a server and for a rehearsal.
+
+**Besides** compute a share of the questions, whoever answered them, each with a breaker of its own: shadows that a person set.
+An **override** asks one version by its name: for operators, and so it counts for nobody.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import blake2b
@@ -19,19 +22,37 @@ from typing import Any, Final, NamedTuple
 
 from flyball._kernel import ids
 from flyball._kernel.clock import Clock, micros
-from flyball._kernel.errors import DataError, FlyballError
+from flyball._kernel.errors import DataError, FlyballError, StateError
 from flyball.serve import plan as plans
+from flyball.serve.breaker import SLOW, Breaker
+from flyball.serve.guard import Refused
 from flyball.serve.journal import Answer
 from flyball.serve.plan import Attempt, Plan, Question
 
-SLOW: Final = 0.05
-"""Seconds of one attempt that count as one fault: a hundred times what an answer takes."""
+PIECE: Final = 8
+"""Questions that a candidate is asked between two looks at its breaker, so that a slow one cannot hold a process up."""
 
 DEFAULT: Final = "default"
 """Names the version of an answer that no version gave."""
 
+OVERRIDE: Final = "override"
+"""The role of an answer that an operator asked of one version; no monitor, guard or comparison counts it."""
+
+BASELINE: Final = "baseline"
+"""The name by which an override asks the champion's baseline, which has no version of its own."""
+
+NAMED: Final = 80
+"""Characters of a version that nobody knows, in a message."""
+
 Tripped = Callable[[str, str, str], None]
-"""(model, version of the candidate, why) -> told that a breaker has opened."""
+"""(model, version of the candidate or shadow, why) -> told that a breaker has opened."""
+
+
+class Beside(NamedTuple):
+    """A version that computes the questions of this share of the entities, beside whoever answers them."""
+
+    plan: Plan
+    share: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +66,7 @@ class Routed:
         fallbacks: (role, plan) in the order in which they are asked when the champion fails.
         default: what is answered when all of them fail; None: an error.
         slow: seconds of an attempt of the candidate that count as one fault.
+        shadows: who computes beside, and is neither champion nor candidate.
     """
 
     epoch: int
@@ -54,6 +76,7 @@ class Routed:
     fallbacks: tuple[tuple[str, Plan], ...] = ()
     default: float | None = None
     slow: float = SLOW
+    shadows: tuple[Beside, ...] = ()
 
 
 def lot(version: str, key: str) -> float:
@@ -66,65 +89,27 @@ def lot(version: str, key: str) -> float:
     return (int.from_bytes(keyed.digest(), "big") >> 11) * 2.0**-53
 
 
-class Breaker:
-    """Takes a failing candidate out of one process, until the route names another candidate or another stage.
-
-    The rule: it opens with the 8th fault among the last 32 attempts, answers and shadows alike. An attempt without an answer
-    is one fault; so is each `slow` seconds that an attempt took beyond the champion's own at the same question (where that
-    was asked first), up to 4, so that one stall of the machine never opens it; two so near to each other do (an attempt of
-    several faults counts as so many attempts). What the champion fails at as well is **shared**, and no attempt: it tells
-    nothing of the candidate.
-
-    How fast, where the champion answers: a candidate that always fails is out with its 8th attempt; one that fails half the
-    time, with about its 16th; one attempt in ten, after some 600. Every answer is an attempt, so at ten questions a second the
-    first takes 0.8 s of waiting and no computing. One that became slow holds its process up for less than 19 slow units more
-    than the champion while no attempt takes 5 of them (0.95 s, and 0.25 s, at the 0.05 s that are usual); a longer one cannot
-    be interrupted, and the second opens it.
-
-    How often wrongly: with independent faults of probability p, the chance that an attempt opens it is at most p times that
-    of 7 faults among 31, p * C(31, 7) * p**7 * (1 - p)**24: one in 4.8 billion attempts at p = 0.01, the usual limit of
-    `error_rate`; one in 33,000 at p = 0.05.
-    """
-
-    __slots__ = ("_recent", "_slow", "why")
-
-    LAST, FAULTS, AT_MOST = 32, 8, 4
-    _KEPT = (1 << LAST) - 1
-
-    def __init__(self, slow: float = SLOW) -> None:
-        self._slow, self._recent = slow, 0
-        self.why = ""
-        """Why it is open; "" while it is closed."""
-
-    def saw(self, failed: str, seconds: float) -> bool:
-        """Count one attempt; returns whether it opens by this one.
-
-        Args:
-            failed: the code of its error, or "".
-            seconds: that it took, or took longer than the champion.
-        """
-        faults = max(0, min(self.AT_MOST, int(seconds / self._slow)))
-        if failed:
-            faults = max(faults, 1)
-        # A bit for each attempt, the latest lowest, and one more for each fault beyond the first.
-        self._recent = (self._recent << max(faults, 1) | (1 << faults) - 1) & self._KEPT
-        if self.why or not faults or self._recent.bit_count() < self.FAULTS:
-            return False
-        cause = failed or f"an answer took {seconds:.3g} s"
-        self.why = f"{self._recent.bit_count()} faults in the last {self.LAST} attempts; the latest: {cause}"
-        return True
-
-
 @dataclass(frozen=True, slots=True)
 class Way:
     """How a model's questions go at present: swapped as a whole, and kept by whoever is answering one."""
 
     routed: Routed
     breaker: Breaker
-    line: tuple[tuple[str, Plan], ...] = field(init=False)
+    besides: Mapping[str, Breaker] = field(default_factory=dict)
+    """Of each shadow, by its version."""
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "line", (("champion", self.routed.champion), *self.routed.fallbacks))
+    def breaker_of(self, plan: Plan) -> Breaker | None:
+        """Who may take a plan out of this process; nobody the champion."""
+        return self.breaker if plan is self.routed.candidate else self.besides.get(plan.version)
+
+    def ready(self) -> dict[str, Plan]:
+        """What can be asked by its name here."""
+        found = {beside.plan.version: beside.plan for beside in self.routed.shadows}
+        for role, plan in self.routed.fallbacks:
+            found[BASELINE if role == BASELINE else plan.version] = plan
+        if self.routed.candidate is not None:
+            found[self.routed.candidate.version] = self.routed.candidate
+        return {**found, self.routed.champion.version: self.routed.champion}
 
 
 class Shadow(NamedTuple):
@@ -142,14 +127,16 @@ class Given(NamedTuple):
     Attributes:
         answer: what leaves; None if there is none.
         failed: attempts that failed before it.
-        shadow: who is still to compute it beside, if anybody.
+        shadow: of champion and candidate the one that did not answer, still to compute it, if there are two.
         error: why there is no answer.
+        besides: the shadows that are still to compute it.
     """
 
     answer: Answer | None
     failed: tuple[Answer, ...]
     shadow: Shadow | None
     error: FlyballError | None = None
+    besides: tuple[Shadow, ...] = ()
 
 
 class Router:
@@ -165,75 +152,178 @@ class Router:
         self.ways: Mapping[str, Way] = {}
 
     def swap(self, routed: Mapping[str, Routed]) -> None:
-        """From the next question on, answer by `routed`; a breaker stays as it is for the same candidate and share."""
+        """From the next question on, answer by `routed`; a breaker stays as it is for the same version and share."""
         ways = {}
         for model, each in routed.items():
             kept = self.ways.get(model)
             same = kept is not None and _stage(kept.routed) == _stage(each)
-            ways[model] = Way(each, kept.breaker if kept is not None and same else Breaker(each.slow))
+            besides = {
+                beside.plan.version: (_kept(kept, beside) if kept is not None else None) or Breaker(each.slow)
+                for beside in each.shadows
+            }
+            ways[model] = Way(each, kept.breaker if kept is not None and same else Breaker(each.slow), besides)
         self.ways = ways
 
-    def ask(self, way: Way, row: dict[str, Any], asked: datetime, spent: float) -> Given:
-        """Answer one question; what goes wrong is told, never raised.
+    def ask(self, way: Way, rows: Sequence[dict[str, Any]], asked: datetime, spent: float) -> list[Given]:
+        """Answer questions that were asked together, in their order; what goes wrong is told, never raised.
 
         Args:
             way: how, one of `ways`.
-            row: the request, by column.
-            asked: the moment of the question.
-            spent: seconds that its share of decoding the request took.
+            rows: the requests, by column.
+            asked: the moment of the questions.
+            spent: seconds that each one's share of decoding its request took.
         """
-        routed = way.routed
-        asking = plans.question(routed.champion, row, asked, spent)
-        candidate = routed.candidate
-        if candidate is None or way.breaker.why:
-            return self._cascade(way, asking, ())[0]
-        if not (routed.share and lot(candidate.version, asking.entity) < routed.share):
-            given, champion = self._cascade(way, asking, ())
-            return given if given.answer is None else given._replace(shadow=Shadow(way, candidate, asking, champion))
-        tried = plans.attempt(candidate, asking, routed.epoch, "canary", self._clock)
-        if tried.error is None:
-            self._watch(way, tried, None)
-            return Given(tried.answer, (), Shadow(way, routed.champion, asking))
-        given, champion = self._cascade(way, asking, (tried.answer,))
-        if isinstance(given.error, DataError) and isinstance(tried.error, DataError):
-            return Given(None, (), None, given.error)  # both say that it is the question's fault
-        self._watch(way, tried, champion)
+        asking = [plans.question(way.routed.champion, row, asked, spent) for row in rows]
+        found: list[tuple[Given, Attempt | None]] = []
+        if way.routed.candidate is None:
+            found += self._cascade(way, asking)
+        else:
+            for at in range(0, len(asking), PIECE):
+                found += self._divided(way, way.routed.candidate, asking[at : at + PIECE])
+        if not way.routed.shadows:
+            return [given for given, _ in found]
+        return [_watched(way, each, *made) for each, made in zip(asking, found, strict=True)]
+
+    def override(
+        self, way: Way, wanted: str, rows: Sequence[dict[str, Any]], asked: datetime, spent: float
+    ) -> list[Given]:
+        """Ask one version, by its name: nobody mends its faults, nobody computes beside, and no breaker counts it.
+
+        Args:
+            wanted: a version, or `BASELINE`; the rest as `ask`.
+
+        Raises:
+            Refused: 404 `version-not-here`, naming those that can be asked.
+        """
+        ready = way.ready()
+        plan = ready.get(wanted)
+        if plan is None:
+            named = wanted if len(wanted) <= NAMED else f"{wanted[:NAMED]}…"
+            error = StateError(
+                "version-not-here",
+                f"This server cannot ask {named!r}.",
+                why=f"Ready here: {', '.join(ready)}.",
+                next="flyball shadow APP VERSION makes a version ready.",
+            )
+            raise Refused(404, error)
+        asking = [plans.question(way.routed.champion, row, asked, spent) for row in rows]
+        given: list[Given] = []
+        for each in plans.attempts(plan, asking, way.routed.epoch, OVERRIDE, self._clock):
+            if each.error is None:
+                given.append(Given(each.answer, (), None))
+            else:
+                faults = () if isinstance(each.error, DataError) else (each.answer,)
+                given.append(Given(None, faults, None, each.error))
         return given
 
+    def _divided(self, way: Way, candidate: Plan, asking: Sequence[Question]) -> Sequence[tuple[Given, Attempt | None]]:
+        """Some are answered by the candidate, the rest by the champion; who does not answer computes beside."""
+        if way.breaker.why:
+            return self._cascade(way, asking)
+        share = way.routed.share
+        theirs = [i for i, each in enumerate(asking) if share and lot(candidate.version, each.entity) < share]
+        chosen = [asking[i] for i in theirs]
+        tried = dict(zip(theirs, self._tried(way, candidate, chosen), strict=False))
+        left = [i for i in range(len(asking)) if i not in tried or tried[i].error is not None]
+        cascaded = dict(zip(left, self._cascade(way, [asking[i] for i in left]), strict=True))
+        given: list[tuple[Given, Attempt | None]] = []
+        for i, each in enumerate(asking):
+            if i not in cascaded:
+                self._watch(way.breaker, tried[i], None)
+                given.append((Given(tried[i].answer, (), Shadow(way, way.routed.champion, each)), None))
+            elif i in tried:
+                found, champion = cascaded[i]
+                given.append((self._mended(way, tried[i], found, champion), champion))
+            else:
+                found, champion = cascaded[i]
+                beside = None if found.answer is None else Shadow(way, candidate, each, champion)
+                given.append((found._replace(shadow=beside), champion))
+        return given
+
+    def _tried(self, way: Way, candidate: Plan, chosen: Sequence[Question]) -> list[Attempt]:
+        """The candidate's attempts, until as much time is gone as one can be blamed for: what is left is the champion's.
+
+        So one that became slow is looked at again after an attempt or a few, and not after a piece.
+        """
+        if len(chosen) >= candidate.batches:
+            return plans.attempts(candidate, chosen, way.routed.epoch, "canary", self._clock)
+        found: list[Attempt] = []
+        left = Breaker.AT_MOST * way.routed.slow
+        for each in chosen:
+            found.append(plans.attempt(candidate, each, way.routed.epoch, "canary", self._clock))
+            left -= found[-1].seconds
+            if left <= 0:
+                break
+        return found
+
+    def _mended(self, way: Way, tried: Attempt, given: Given, champion: Attempt) -> Given:
+        """The candidate failed on a question of its own, and what the champion and those behind it made of it."""
+        if isinstance(given.error, DataError) and isinstance(tried.error, DataError):
+            return Given(None, (), None, given.error)  # both say that it is the question's fault
+        self._watch(way.breaker, tried, champion)
+        return given._replace(failed=(tried.answer, *given.failed))
+
     def shadow(self, pending: Shadow) -> Answer | None:
-        """Compute what did not answer; None if it is a candidate whose breaker has opened since."""
+        """Compute what did not answer; None if it is one whose breaker has opened since."""
         way = pending.way
-        candidates = pending.plan is way.routed.candidate
-        if candidates and way.breaker.why:
+        breaker = way.breaker_of(pending.plan)
+        if breaker is not None and breaker.why:
             return None
         tried = plans.attempt(pending.plan, pending.question, way.routed.epoch, "shadow", self._clock)
-        if candidates:
-            self._watch(way, tried, pending.champion)
+        if breaker is not None:
+            self._watch(breaker, tried, pending.champion)
         return tried.answer
 
-    def _cascade(self, way: Way, asking: Question, failed: tuple[Answer, ...]) -> tuple[Given, Attempt]:
-        """Ask one after the other, until one answers; with it, the champion's own attempt."""
-        made: list[Attempt] = []
-        for role, plan in way.line:
-            tried = plans.attempt(plan, asking, way.routed.epoch, role, self._clock)
-            made.append(tried)
-            if tried.error is None:
-                return Given(tried.answer, failed, None), made[0]
-            if isinstance(tried.error, DataError):
-                return Given(None, failed, None, tried.error), made[0]
-            failed = (*failed, tried.answer)
-        default = way.routed.default
-        if default is None:
-            return Given(None, failed, None, made[0].error), made[0]
-        return Given(_default(way.routed, default, asking), failed, None), made[0]
+    def _cascade(self, way: Way, asking: Sequence[Question]) -> list[tuple[Given, Attempt]]:
+        """Ask the champion, and where it fails one after the other behind it; with it, the champion's own attempt."""
+        made = plans.attempts(way.routed.champion, asking, way.routed.epoch, "champion", self._clock)
+        return [
+            (Given(each.answer, (), None) if each.error is None else self._behind(way, asking[i], each), each)
+            for i, each in enumerate(made)
+        ]
 
-    def _watch(self, way: Way, tried: Attempt, champion: Attempt | None) -> None:
-        """Count an attempt of the candidate, unless what was in its way is what was in the champion's."""
+    def _behind(self, way: Way, asking: Question, first: Attempt) -> Given:
+        """The champion failed: who is behind it answers, unless it is the question's fault."""
+        failed: tuple[Answer, ...] = ()
+        behind, tried = iter(way.routed.fallbacks), first
+        while tried.error is not None:
+            if isinstance(tried.error, DataError):
+                return Given(None, failed, None, tried.error)
+            failed = (*failed, tried.answer)
+            following = next(behind, None)
+            if following is None:
+                default = way.routed.default
+                if default is None:
+                    return Given(None, failed, None, first.error)
+                return Given(_default(way.routed, default, asking), failed, None)
+            role, plan = following
+            tried = plans.attempt(plan, asking, way.routed.epoch, role, self._clock)
+        return Given(tried.answer, failed, None)
+
+    def _watch(self, breaker: Breaker, tried: Attempt, champion: Attempt | None) -> None:
+        """Count an attempt, unless what was in its way is what was in the champion's."""
         if champion is not None and champion.error is not None and not isinstance(champion.error, DataError):
             return
         seconds = tried.seconds - (champion.seconds if champion is not None else 0.0)
-        if way.breaker.saw(tried.answer.failed, seconds):
-            self._tripped(tried.answer.model, tried.answer.version, way.breaker.why)
+        if breaker.saw(tried.answer.failed, seconds):
+            self._tripped(tried.answer.model, tried.answer.version, breaker.why)
+
+
+def _watched(way: Way, asking: Question, given: Given, champion: Attempt | None) -> Given:
+    """With the shadows that compute what was answered; the lot of an entity is the same that a canary would draw."""
+    if given.answer is None:
+        return given
+    besides = tuple(
+        Shadow(way, plan, asking, champion)
+        for plan, share in way.routed.shadows
+        if not way.besides[plan.version].why and (share >= 1.0 or lot(plan.version, asking.entity) < share)
+    )
+    return given._replace(besides=besides)
+
+
+def _kept(way: Way, beside: Beside) -> Breaker | None:
+    same = any((each.plan.version, each.share) == (beside.plan.version, beside.share) for each in way.routed.shadows)
+    return way.besides[beside.plan.version] if same else None
 
 
 def _stage(routed: Routed) -> tuple[str, float] | None:

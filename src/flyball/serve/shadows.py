@@ -6,7 +6,7 @@ only if its own way takes longer than that. So they get half of a busy thread at
 
 The queue is bounded, and what does not fit is **dropped**: so is what the journal has no room or no disk for, and what is left
 when the process ends. So few are in flight to the disk at a time that they never take the room of an answer. All of it is
-counted, and none of it makes a caller fail.
+counted, by version, and none of it makes a caller fail.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Shadows:
     """
 
     def __init__(self, router: Router, recorder: Recorder, counts: Tally, limit: int, clock: Clock) -> None:
-        self._router, self._recorder, self._tally, self._limit = router, recorder, counts, limit
+        self._router, self._recorder, self.tally, self._limit = router, recorder, counts, limit
         self._clock = clock
         self._queue: deque[Shadow] = deque()
         self._pumping = False
@@ -59,7 +59,7 @@ class Shadows:
             if len(self._queue) < self._limit:
                 self._queue.append(each)
             else:
-                self._tally.shadow_dropped += 1
+                self._drop(each)
         if self._queue and not self._pumping:
             self._pumping = True
             asyncio.get_running_loop().call_soon(self._turn)
@@ -69,9 +69,9 @@ class Shadows:
         until = self._clock.monotonic() + seconds
         while self._queue and self._clock.monotonic() < until:
             self._next()
-        self._tally.shadow_dropped += len(self._queue)
-        self._queue.clear()
-        return self._tally.shadow_dropped
+        while self._queue:
+            self._drop(self._queue.popleft())
+        return self.tally.dropped.total()
 
     def failed(self, attempts: Iterable[Answer]) -> None:
         """Record attempts that failed; nobody waits for them."""
@@ -95,16 +95,20 @@ class Shadows:
             self.add(())
 
     def _next(self) -> None:
-        answer = self._router.shadow(self._queue.popleft())
+        pending = self._queue.popleft()
+        answer = self._router.shadow(pending)
         if answer is None:
-            self._tally.shadow_dropped += 1
+            self._drop(pending)
         else:
             self._in_flight += 1
             self._record(answer, self._shadow_done(answer))
 
+    def _drop(self, pending: Shadow) -> None:
+        self.tally.dropped[pending.plan.model, pending.plan.version] += 1
+
     def _record(self, attempt: Answer, done: Callable[[BaseException | None], None]) -> None:
         try:
-            self._recorder.record(attempt, done)
+            self._recorder.record([attempt], done)
         except FlyballError as problem:
             done(problem)
 
@@ -114,9 +118,9 @@ class Shadows:
         def done(error: BaseException | None) -> None:
             self._in_flight -= 1
             if error is None:
-                self._tally.shadows[who] += 1
+                self.tally.shadows[who] += 1
             else:
-                self._tally.shadow_dropped += 1
+                self.tally.dropped[answer.model, answer.version] += 1
 
         return done
 
@@ -125,8 +129,8 @@ class Shadows:
 
         def done(error: BaseException | None) -> None:
             if error is None:
-                self._tally.failed[who] += 1
+                self.tally.failed[who] += 1
             else:
-                self._tally.failed_dropped += 1
+                self.tally.failed_dropped += 1
 
         return done

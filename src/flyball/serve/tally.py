@@ -11,13 +11,15 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
+
+from flyball.serve.journal import Standing
 
 BUCKETS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0)
 """Seconds; an answer of one row takes a fraction of the first millisecond."""
@@ -58,8 +60,12 @@ class Tally(Collector):
         behind: rows of a table that the online features lack, as of a moment ago; by table.
         inbox: bodies that were pushed and wait, as of a moment ago; by source.
         withheld: answers recorded that did not leave.
+        late: answers that left before they were recorded, since the disk was slow.
         waiting: answers that wait for their commit.
-        shadow_dropped, failed_dropped: what was not kept: there was no room, no time, or no disk for it.
+        dropped: shadows that were not kept, by (model, version), and failed_dropped: failed attempts that were not: there was
+            no room, no time, or no disk for them.
+        journal: what could not be written of late; see `Recorder.standing`.
+        away: whether the catalog cannot be read.
     """
 
     def __init__(self) -> None:
@@ -72,7 +78,10 @@ class Tally(Collector):
         self.pushed_rows: Counter[tuple[str, str]] = Counter()
         self.behind: Mapping[str, int] = {}
         self.inbox: Mapping[str, int] = {}
-        self.withheld = self.waiting = self.shadow_dropped = self.failed_dropped = 0
+        self.withheld = self.late = self.waiting = self.failed_dropped = 0
+        self.dropped: Counter[tuple[str, str]] = Counter()
+        self.journal: Callable[[], Standing] = Standing
+        self.away = False
 
     def of(self, who: Said) -> Answered:
         """What a version has answered so far in a role."""
@@ -104,6 +113,7 @@ class Tally(Collector):
         counts: tuple[tuple[str, str, list[str], Mapping[Any, int]], ...] = (
             ("flyball_failed", "Attempts recorded that gave no answer.", _SAID, self.failed),
             ("flyball_shadow", "Shadows recorded.", ["model", "version", "how"], self.shadows),
+            ("flyball_shadow_dropped", "Shadows not kept.", ["model", "version"], self.dropped),
             ("flyball_breaker_opened", "Candidates taken out of this process.", ["model", "version"], self.opened),
             ("flyball_pushed", "Bodies of rows that were taken.", ["source", "how"], self.pushed),
             ("flyball_pushed_rows", "Rows in them.", ["source", "how"], self.pushed_rows),
@@ -117,7 +127,9 @@ class Tally(Collector):
 
     def _plain(self) -> Iterable[Metric]:
         yield CounterMetricFamily("flyball_withheld", "Answers recorded that did not leave.", value=self.withheld)
-        yield CounterMetricFamily("flyball_shadow_dropped", "Shadows not kept.", value=self.shadow_dropped)
+        yield CounterMetricFamily(
+            "flyball_answers_late", "Answers that left before they were recorded.", value=self.late
+        )
         yield CounterMetricFamily("flyball_failed_dropped", "Failed attempts not kept.", value=self.failed_dropped)
         online = GaugeMetricFamily("flyball_online_behind", "Rows that the online features lack.", labels=["table"])
         inbox = GaugeMetricFamily("flyball_inbox_waiting", "Pushed bodies that wait.", labels=["source"])
@@ -125,4 +137,8 @@ class Tally(Collector):
             for key, count in found.items():
                 family.add_metric([key], count)
             yield family
+        journal = self.journal()
+        yield CounterMetricFamily("flyball_answers_unlogged", "Answers that left unrecorded.", value=journal.unlogged)
+        yield GaugeMetricFamily("flyball_journal_failing", "Whether it cannot be written.", value=bool(journal.failure))
+        yield GaugeMetricFamily("flyball_catalog_away", "Whether the catalog cannot be read.", value=self.away)
         yield GaugeMetricFamily("flyball_waiting", "Answers that wait for their commit.", value=self.waiting)

@@ -186,6 +186,15 @@ def _observed(about: str, said: _Fields) -> _Told | None:
 
 
 def _accounted(about: str, said: _Fields) -> _Told | None:
+    if (unlogged := said.number("unlogged")) > 0:
+        told = (
+            f"{said.number('recorded'):,} are recorded beside them, and {said.number('unknown'):,} are unaccounted for."
+        )
+        return _Told(
+            f"{about}: {unlogged:,} answers left unrecorded",
+            f"The disk of the journal took no more. {told}",
+            "critical",
+        )
     if said.number("unknown") <= 0:
         return None
     title = f"{about}: up to {said.number('unknown'):,} answers are unaccounted for"

@@ -12,6 +12,7 @@ moment, at most `most` attempts and as many outcomes; what was pushed out is cou
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
@@ -24,9 +25,11 @@ from flyball._kernel.clock import MICROSECOND, from_micros, micros
 from flyball.data import profile
 from flyball.data.profile import Counts, Profile
 from flyball.learn.reference import PREDICTION, Column, Reference
+from flyball.learn.task import Task
 from flyball.serve import outcomes
 from flyball.serve.journal import Entry
 from flyball.serve.outcomes import Posted
+from flyball.serve.router import OVERRIDE
 
 MOST = 1_000_000
 """Attempts that are kept, and outcomes."""
@@ -39,6 +42,7 @@ AHEAD = timedelta(minutes=5)
 OWN = ("champion", "canary", "shadow", "previous")
 """Roles in which a version answers by its own model; "baseline" and "default" stand in for one."""
 
+_key = msgspec.json.Encoder(order="deterministic")
 _ATTEMPT = pl.Schema(
     {
         "asked": pl.Int64(),
@@ -51,6 +55,7 @@ _ATTEMPT = pl.Schema(
         "latency": pl.Int64(),
         "outputs": pl.List(pl.Float64()),
         "decision": pl.String(),
+        "entity": pl.String(),
     }
 )
 _OUTCOME = pl.Schema(
@@ -86,11 +91,16 @@ class Live:
     Args:
         keeps: how far back anything is measured.
         model: entries and outcomes of other models are passed over; "" takes all.
+        entity: the columns of a question by which it is told whom it is about; its key, where there are none.
         most: attempts, and outcomes, that are kept.
     """
 
-    def __init__(self, keeps: timedelta, *, model: str = "", most: int = MOST) -> None:
-        self.keeps, self.model, self.most = keeps, model, most
+    def __init__(self, keeps: timedelta, *, model: str = "", most: int = MOST, entity: tuple[str, ...] = ()) -> None:
+        self.keeps, self.model, self.most, self.entity = keeps, model, most, entity
+        self.bounds = (-math.inf, math.inf)
+        """Between which every number of an answer must lie."""
+        self.task: Task | None = None
+        """Of the model's answers, where it is known; a version's reference goes before it."""
         self.references: dict[str, Reference] = {}
         self.dropped = 0
         self._lengths: set[tuple[str, str]] = set()
@@ -104,12 +114,12 @@ class Live:
         self._lengths |= {(version, c.name) for c in reference.features if c.length}
 
     def answered(self, entries: Iterable[Entry], now: datetime | None = None) -> None:
-        """Fold attempts; each entry of the journal once.
+        """Fold attempts; each entry of the journal once. What an operator asked of one version by its name is nobody's.
 
         Args:
             now: what is dated more than `AHEAD` after it, by a clock that was wrong, pushes nothing out.
         """
-        new = [e for e in entries if self.model in ("", e.model)]
+        new = [e for e in entries if self.model in ("", e.model) and e.role != OVERRIDE]
         if not new:
             return
         self._seen((e.asked for e in new), now)
@@ -124,6 +134,7 @@ class Live:
             "latency": [e.latency_us for e in new],
             "outputs": [e.outputs or None for e in new],
             "decision": [_decision(e.decision) for e in new],
+            "entity": [whom(e, self.entity) for e in new],
         }
         frame = pl.DataFrame(columns, schema=_ATTEMPT)
         self._attempts.append(frame.hstack(_features(new, self._lengths)))
@@ -153,15 +164,18 @@ class Live:
 
         Returns:
             `asked` (microseconds), `key`, `version`, `role`, `failed`, `output`, `latency` (microseconds), `outputs` (null
-            where an answer is one number), `decision` (the class, "true" or "false"; null for none), `outcome` and, where it
-            is a class, `label` (both null while it is not known, and where it is void), `void`.
+            where an answer is one number), `decision` (the class, "true" or "false"; null for none), `entity` (as its lot is
+            drawn), `outcome` and, where it is a class, `label` (both null while it is not
+            known, and where it is void), `void`.
         """
         window = self._all().select(_ATTEMPT.names()).filter(_within(start, end))
         rows = (window if version is None else window.filter(version=version)).sort("asked", "key", "version")
         rows = rows.with_row_index("row")
         known = self._told().filter(pl.col("settled") < micros(now))
-        by_key = rows.join(known.filter(pl.col("key") != ""), on="key").filter(pl.col("asked") < pl.col("settled"))
-        named = window.join(known.drop("key"), left_on="id", right_on="prediction")
+        by_key = _by_key(rows, known.filter(pl.col("key") != ""))
+        # Before it meets the rows: a key that one request names a thousand times is one question.
+        named = window.join(known.drop("key"), left_on="id", right_on="prediction").sort("seq")
+        named = named.unique(("asked", "key"), keep="last")
         by_id = rows.join(named.select("asked", "key", "seq", "value", "label"), on=("asked", "key"))
         reached = pl.concat([each.select("row", "seq", "value", "label") for each in (by_key, by_id)])
         # Not by when they were received: several processes store, and a clock may be set back.
@@ -265,8 +279,34 @@ class Live:
         return rows.sort(by).tail(self.most) if over else rows
 
 
+def whom(entry: Entry, entity: Sequence[str]) -> str:
+    """The entity of a question as `serve.plan.question` says it, so that its lot can be drawn again; its key for no columns."""
+    return _key.encode({name: entry.inputs.get(name) for name in entity}).decode() if entity else entry.key
+
+
 def _within(start: datetime, end: datetime) -> pl.Expr:
     return pl.col("asked").is_between(micros(start), micros(end), closed="left")
+
+
+def _by_key(rows: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
+    """Rows with the last stored outcome of their key that was settled after they were asked.
+
+    Where keys repeat on both sides, all of their pairs may be more than there is memory: so each row meets one outcome.
+    """
+    if known["key"].is_duplicated().any():
+        # As of each outcome, the last stored of those that were settled then or later.
+        last = known.sort("settled").select("key", "settled", seq=pl.col("seq").cum_max(reverse=True).over("key"))
+        met = rows.sort("asked").join_asof(
+            last,
+            left_on="asked",
+            right_on="settled",
+            by="key",
+            strategy="forward",
+            allow_exact_matches=False,
+            check_sortedness=False,
+        )
+        return met.drop("settled").join(known, on=("key", "seq"))
+    return rows.join(known, on="key").filter(pl.col("asked") < pl.col("settled"))
 
 
 def _decision(said: bool | str | None) -> str | None:

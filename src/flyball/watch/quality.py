@@ -1,7 +1,9 @@
 """Quality of what is served: one Condition, measured on the live traffic of one version.
 
     error_rate      its attempts that gave no answer; Wilson's interval
+    invalid_rate    its attempts whose answer cannot be right (`always.impossible`), likewise
     p99_latency     seconds of its attempts; an interval from order statistics, exact where they are few
+    disagreement    and prediction_shift, against the champion on the same questions: see `beside`
     roc_auc.live    answered questions whose outcome is known by now; redrawn by days, or by hours where there are few days
     .on(champion)   the paired difference on questions that both answered, on the same draws
 
@@ -20,6 +22,7 @@ import numpy as np
 import polars as pl
 
 from flyball._kernel import conditions
+from flyball._kernel import metrics as named
 from flyball._kernel.clock import EPOCH
 from flyball._kernel.conditions import Condition, Measurement, Metric, Outcome, Verdict
 from flyball._kernel.errors import DeclarationError
@@ -32,7 +35,7 @@ from flyball.learn.quality import metrics
 from flyball.learn.reference import Says
 from flyball.learn.task import BINARY, REGRESSION
 from flyball.release.policy import Release
-from flyball.watch import settled
+from flyball.watch import always, beside, settled
 from flyball.watch.live import HOUR, OWN, Live
 from flyball.watch.monitor import DRIFTS, Monitor
 
@@ -49,7 +52,7 @@ COVERED = 0.9
 FEW = 20
 """Questions below which nothing is said about how many of them were computed."""
 
-_COUNTED = (conditions.error_rate.name, conditions.p99_latency.name)
+_COUNTED = (conditions.error_rate.name, named.invalid_rate.name, conditions.p99_latency.name)
 
 
 def measure(
@@ -78,20 +81,23 @@ def measure(
     if name in _COUNTED and not rows.height:
         return None, f"{version} was asked nothing yet"
     if name == conditions.error_rate.name:
-        return _errors(rows)
+        return _share(rows, pl.col("failed") != "")
+    if name == named.invalid_rate.name:
+        return _share(rows, always.impossible(live, version))
     if name == conditions.p99_latency.name:
         return _latency(rows, condition)
-    says = _says(live, version, name)
-    if says is None:
+    mine = says(live, version, name)
+    if mine is None:
         return None, f"{version} has no reference, which tells what its answers are made of"
-    if condition.whom is None:
-        return _quality(name, says, rows, None)
+    if condition.whom is None and name not in beside.NAMES:
+        return _quality(name, mine, rows, None)
     if champion is None:
         return None, gates.FIRST
-    other = _says(live, champion, name)
-    if other is None or other.task != says.task:
+    other = says(live, champion, name)
+    if other is None or other.task != mine.task:
         return None, f"the answers of {champion} are made of something else"
-    return _quality(name, says, rows, live.frame(champion, begin, now, now).filter(pl.col("role").is_in(OWN)))
+    theirs = live.frame(champion, begin, now, now).filter(pl.col("role").is_in(OWN))
+    return beside.measure(name, mine, rows, theirs) if name in beside.NAMES else _quality(name, mine, rows, theirs)
 
 
 def coverage(live: Live, version: str, start: datetime, now: datetime) -> Verdict:
@@ -127,18 +133,18 @@ def check_guards(release: Release, model: Model) -> None:
     quality = _quality_names(model)
     for guard in release.abort_unless:
         metric, name = guard.metric, _plain(guard.metric)
-        counted = name in _COUNTED and guard.whom is None
+        counted = name in (*_COUNTED, *beside.NAMES) and guard.whom is None
         live = name in quality and metric.name == f"{name}.live" and guard.whom in (None, conditions.champion)
         if not (counted or (live and metric.over is not None)):
             raise DeclarationError(
                 "guard-not-measurable",
                 f"{guard} cannot be measured on the traffic of a rollout of {model.name!r}.",
                 where=guard.place,
-                why="A guard is judged while the version answers: on error_rate, p99_latency, and "
+                why=f"A guard is judged while the version answers: on {', '.join((*_COUNTED, *beside.NAMES))}, and "
                 f"{', '.join(quality)} as .live(over=...), alone or .on(champion).",
                 next="Make it a gate if held-out data can show it, or a monitor if it needs weeks.",
             )
-        _check_direction(guard)
+        check_direction(guard)
 
 
 def check_monitors(monitors: Sequence[Monitor], model: Model) -> None:
@@ -162,11 +168,11 @@ def check_monitors(monitors: Sequence[Monitor], model: Model) -> None:
                 f"The monitor {monitor.name!r} watches {watched}, which the traffic of {model.name!r} cannot show.",
                 where=_place(monitor),
                 why="A monitor looks at the version that answers, over a window: at fb.psi or fb.js of its own features, "
-                f"at error_rate, p99_latency and {', '.join(quality)} as .live(over=...).",
+                f"at {', '.join(_COUNTED)} and {', '.join(quality)} as .live(over=...).",
                 next="Write such a window: roc_auc.live(over=days(30)) >= 0.62.",
             )
         if isinstance(watched, Condition):
-            _check_direction(watched)
+            check_direction(watched)
         elif not drifts:
             raise DeclarationError(
                 "monitor-without-threshold",
@@ -177,9 +183,9 @@ def check_monitors(monitors: Sequence[Monitor], model: Model) -> None:
             )
 
 
-def _errors(rows: pl.DataFrame) -> Found:
-    """The share of attempts that failed, by Wilson (1927): a few attempts without a failure are no proof that none fails."""
-    n, bad = rows.height, rows.filter(pl.col("failed") != "").height
+def _share(rows: pl.DataFrame, faulty: pl.Expr) -> Found:
+    """The share of faulty attempts, by Wilson (1927): a few attempts without a fault are no proof that none has one."""
+    n, bad = rows.height, rows.filter(faulty).height
     low, high = wilson(bad, n)
     return Measurement(estimate=bad / n, low=low, high=high, n=n), ""
 
@@ -218,11 +224,13 @@ def ranks(n: int) -> tuple[int, int | None]:
     return n - beyond, None if high is None else n - above
 
 
-def _says(live: Live, version: str, name: str) -> Says | None:
-    """What a version's answers are made of; where they are one number, the metric's name tells it."""
+def says(live: Live, version: str, name: str) -> Says | None:
+    """What a version's answers are made of; where they are one number, the metric's name tells it, or else the model."""
     reference = live.references.get(version)
     if reference is not None and reference.says is not None:
         return reference.says
+    if live.task is not None and live.task.width == 1:
+        return Says(task=live.task)
     alone = next((t for t in (BINARY, REGRESSION) if name in {m.name for m in metrics.measurable(t.kind)}), None)
     return Says(task=alone) if alone is not None else None
 
@@ -268,7 +276,12 @@ def _place(monitor: Monitor) -> Place:
     return (monitor.watches.place if isinstance(monitor.watches, Condition) else None) or monitor.place
 
 
-def _check_direction(condition: Condition) -> None:
+def check_direction(condition: Condition) -> None:
+    """Refuse a condition that asks for what is worse.
+
+    Raises:
+        DeclarationError: `condition-upside-down`.
+    """
     if (condition.op == ">=") != (condition.metric.better == "higher"):
         raise DeclarationError(
             "condition-upside-down",

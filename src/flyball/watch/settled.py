@@ -28,7 +28,8 @@ def answered(rows: pl.DataFrame, task: Task) -> pl.DataFrame:
 def paired(mine: pl.DataFrame, theirs: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The questions that both answered: with the answers of the one, and, row by row, with those of the other."""
     said = {f"their {name}": name for name in ("output", "outputs", "decision")}
-    other = theirs.select("asked", "key", **said)
+    # A key that one request names a thousand times is one question, and not a million pairs.
+    other = theirs.select("asked", "key", **said).unique(("asked", "key"), keep="first", maintain_order=True)
     both = mine.join(other, on=("asked", "key"), how="inner", maintain_order="left")
     return both, both.with_columns(**{name: pl.col(their) for their, name in said.items()})
 

@@ -153,7 +153,6 @@ fb.every(7)  # E: arg-type
 source = fb.files("flights.csv", prepare=prepare, yields=Flight)
 search = fb.search(trials=1, optimize=roc_auc, split=fb.by_time(days(30)))
 fb.App(sources=[source], model=model, search=search)  # E: call-arg
-fb.App("flights", sources=[source], model=model)  # E: call-arg
 fb.App("flights", sources=source, model=model, search=search)  # E: arg-type
 fb.App("flights", sources=[source], model=without_knobs, search=search, gate=[roc_auc >= 0.5])  # E: call-arg
 fb.App("flights", sources=[source], model=model, search=search, gates=[roc_auc])  # E: list-item

@@ -28,8 +28,9 @@ from flyball._kernel.clock import Clock, micros
 from flyball._kernel.errors import AdapterError, RetryableError, StateError
 from flyball._kernel.facts import Head
 from flyball._kernel.ports import Facts, Signer
-from flyball.adapters.embedded import journal_segment
+from flyball.adapters.embedded import journal_archive, journal_index, journal_moves
 from flyball.adapters.embedded.database import Database
+from flyball.adapters.embedded.journal_archive import DeltaArchive
 from flyball.adapters.embedded.shelf import DATABASE, Shelf
 from flyball.adapters.embedded.tables import DeltaTables
 from flyball.cycle import backup
@@ -223,12 +224,25 @@ class _Copier:
             segment = Segment.parse(path.name.removesuffix(DATABASE)) if path.name.endswith(DATABASE) else None
             if segment is None:
                 continue
-            if self._relative(path) not in self._seen:
-                with journal_segment.reading(path, segment) as read:
-                    later = read.header.head.tx > head.tx
-                if later:
-                    raise _MovedError
-            yield self._file(path)
+            # One that is gone by now was archived, and the archive is copied after it.
+            with suppress(journal_moves.GoneError, FileNotFoundError):
+                if self._relative(path) not in self._seen:
+                    with journal_moves.reading(path, segment) as read:
+                        later = read.header.head.tx > head.tx
+                    if later:
+                        raise _MovedError
+                yield self._file(path)
+        yield from self._archive(self._home / JOURNAL, head)
+
+    def _archive(self, place: Path, head: Head) -> list[File]:
+        """The archive as of one commit, and its index after it: what that intends is none of this commit's."""
+        archive = DeltaArchive(place)
+        if any(account.header.head.tx > head.tx for account in archive.moved()):
+            raise _MovedError
+        folder = place / journal_archive.NAME
+        if not (folder / _LOG).is_dir():
+            return []
+        return [*self._table(folder)[1], self._file(place / journal_index.NAME)]
 
     def _artifacts(self) -> Iterator[File]:
         for folder in self._folder(ARTIFACTS):

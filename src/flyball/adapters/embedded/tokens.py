@@ -2,13 +2,15 @@
 
 When a home is first opened, its owner gets a key named "local" with every scope. Both files are 0600, appear whole or not at
 all, and agree whichever of several processes was first. A file that others can read or change protects nothing and is refused.
-A change to `keys.json` counts from the next request on.
+A change to `keys.json` counts from the next request on. `flyball key` writes it; what a person writes there counts as well.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
+from collections import Counter
 from pathlib import Path
 from typing import Final
 
@@ -34,7 +36,7 @@ class _Watched:
     """The keys in a file, read again whenever the file was changed."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self._path, self._name = path, str(path)
         self._seen: tuple[int, ...] = ()
         self._keys: tuple[Key, ...] = ()
 
@@ -46,7 +48,7 @@ class _Watched:
             AdapterError: `keys-unreadable`.
         """
         try:
-            stat = self._path.stat()
+            stat = os.stat(self._name)
         except OSError as error:
             raise _unreadable(self._path, error) from error
         seen = (stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino, stat.st_size)
@@ -72,14 +74,13 @@ def open_keys(home: Path, clock: Clock, free: frozenset[Scope] = auth.ON_LOOPBAC
         if not path.exists():
             # The token first, and the keys from the token that lies there: whoever was first, both files agree.
             _place(home / _TOKEN, f"{auth.new_token()}\n".encode())
-            local = Key(name=LOCAL, sha256=auth.digest(local_token(home)), scopes=auth.SCOPES)
-            said = msgspec.json.encode(_File(keys=(local,)), order="deterministic")
-            _place(path, msgspec.json.format(said) + b"\n")
+            sha256 = auth.digest(local_token(home))
+            _place(path, _said((Key(name=LOCAL, sha256=sha256, scopes=auth.SCOPES, changed=clock.now()),)))
     except OSError as error:
         raise _unreadable(path, error) from error
-    known = _Watched(path)
-    known()
-    return Keys(known, clock, free)
+    watched = _Watched(path)
+    watched()
+    return Keys(watched, clock, free)
 
 
 def local_token(home: Path) -> str:
@@ -100,21 +101,62 @@ def local_token(home: Path) -> str:
     return _read(path).decode("ascii", "replace").strip()
 
 
-def _place(path: Path, content: bytes) -> None:
-    """Put `content` into `path` as a whole, unless it is there already."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+def store(home: Path, keys: tuple[Key, ...]) -> None:
+    """Replace the keys of a home as a whole; they count from the next request on.
+
+    The caller sees to it that nobody else does so meanwhile.
+
+    Raises:
+        AdapterError: `keys-unreadable`.
+    """
+    _place(home / _KEYS, _said(keys), over=True)
+
+
+def place_token(home: Path, token: str) -> None:
+    """Replace the token of the home's owner.
+
+    Raises:
+        AdapterError: `keys-unreadable`.
+    """
+    _place(home / _TOKEN, f"{token}\n".encode(), over=True)
+
+
+def known(home: Path) -> tuple[Key, ...]:
+    """The keys of a home; none where it was never opened.
+
+    Raises:
+        StateError: `keys-readable-by-others`, `keys-unusable`.
+        AdapterError: `keys-unreadable`.
+    """
+    path = home / _KEYS
+    return _parsed(path) if path.exists() else ()
+
+
+def _said(keys: tuple[Key, ...]) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(_File(keys=keys), order="deterministic")) + b"\n"
+
+
+def _place(path: Path, content: bytes, *, over: bool = False) -> None:
+    """Put `content` into `path` as a whole; what is there already stays, unless it is to be replaced (`over`)."""
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(handle)
-        # A link, unlike a rename, fails where another process was first.
-        os.link(temporary, path)
-    except FileExistsError:
-        pass
-    finally:
-        os.unlink(temporary)
-    disk.sync(path.parent)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(handle)
+            if over:
+                os.replace(temporary, path)
+            else:
+                # A link, unlike a rename, fails where another process was first.
+                with contextlib.suppress(FileExistsError):
+                    os.link(temporary, path)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+        disk.sync(path.parent)
+    except OSError as error:
+        raise _unreadable(path, error) from error
 
 
 def _read(path: Path) -> bytes:
@@ -135,11 +177,13 @@ def _parsed(path: Path) -> tuple[Key, ...]:
         found = msgspec.json.decode(_read(path), type=_File).keys
     except (msgspec.DecodeError, UnicodeDecodeError) as problem:
         raise _unusable(path, str(problem)) from None
-    for what in ("name", "sha256"):
-        values = [getattr(key, what) for key in found]
-        twice = sorted({value for value in values if values.count(value) > 1})
-        if twice:
-            named = sorted({key.name for key in found if getattr(key, what) in twice})
+    names = Counter(key.name for key in found)
+    tokens = Counter(sha256 for key in found for sha256 in (key.sha256, *(former.sha256 for former in key.former)))
+    for what, counts in (("name", names), ("sha256", tokens)):
+        if twice := {value for value, n in counts.items() if n > 1}:
+            named = sorted(
+                {k.name for k in found if twice & {k.name, k.sha256, *(former.sha256 for former in k.former)}}
+            )
             raise _unusable(path, f"Two keys have the same {what}: {', '.join(named)}")
     return found
 
@@ -158,7 +202,7 @@ def _unusable(path: Path, why: str) -> StateError:
         "keys-unusable",
         f"{path} does not say which keys there are.",
         why=why,
-        next='It holds {"keys": [{"name": ..., "sha256": ..., "scopes": [...], "expires": null}]}.',
+        next='It holds {"keys": [{"name": ..., "sha256": ..., "scopes": [...], "expires": null}]}; see flyball key.',
     )
 
 

@@ -97,6 +97,12 @@ def check(text: str) -> tuple[int, int]:
     return int(header["max_feature_idx"]) + 1, int(header["num_class"])
 
 
+def parsed(text: str) -> tuple[Fields, list[Fields]]:
+    """The header and the trees of a text that `check` accepts, as they are spelled there. Errors as `check`."""
+    check(text)
+    return _parse(text)
+
+
 def refused(why: str) -> StateError:
     """The error for a model text that must not reach the library."""
     return StateError(

@@ -18,8 +18,8 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import has_fit_parameter
 
 from flyball._kernel.errors import DataError, DeclarationError
+from flyball.learn import adopted, rule
 from flyball.learn import model as models
-from flyball.learn import rule
 from flyball.learn.build import build
 from flyball.learn.encoding import design, encode
 from flyball.learn.encoding.encode import Encoder
@@ -87,6 +87,8 @@ def check(model: Model) -> str:
     Raises:
         DeclarationError: as `declared`; `outcome-of-unknown-kind`.
     """
+    if (file := adopted.of(model)) is not None:
+        return adopted.check(model, file)
     task, knobs = models.task(model), {name: range_.start for name, (_, range_) in model.knobs.ranges.items()}
     if model.build is None:
         return "The search chooses the algorithm; each is served with the same bits by its own library."
