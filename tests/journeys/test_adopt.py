@@ -26,7 +26,7 @@ from flyball.cycle import adopting, answering, card, explain, plan, why
 from flyball.cycle.watching import Watch
 from flyball.release import rollout, version
 from tests.live import live
-from tests.oracles import projects
+from tests.oracles import frames, projects
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -68,7 +68,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
     folder = tmp_path_factory.mktemp("adopt")
     data = trained(3)
     (folder / "churn.onnx").write_bytes(data)
-    pl.from_pandas(rows()).write_csv(folder / "rows.csv")
+    frames.of_pandas(rows()).write_csv(folder / "rows.csv")
     given = [str(folder / "churn.onnx"), "--sample", str(folder / "rows.csv"), "--outcome", "left"]
     assert cli.call(["adopt", *given, "--name", str(folder / "leaving"), "--json"]) == 0
     assert cli.call(["apply", str(folder / "leaving"), "--json"]) == 0
@@ -143,7 +143,7 @@ def test_gates_judge_it_on_labelled_rows_and_hold_it_without(shop: tuple[Path, b
     labelled["asked"] = [at + timedelta(hours=n) for n in range(len(labelled))]
     labelled["settled"] = labelled["asked"] + timedelta(days=1)
     labelled["age"] = labelled["age"].clip(20, 60)
-    pl.from_pandas(labelled).write_parquet(folder / "labelled.parquet")
+    frames.of_pandas(labelled).write_parquet(folder / "labelled.parquet")
     projects.edit(folder / "app.py", 'fb.push("labelled"', 'fb.files("labelled.parquet"')
     for gate, code, decision in ((0.99, 3, "rejected"), (0.6, 0, "release")):
         projects.edit(folder / "app.py", "roc_auc >= 0.99", f"roc_auc >= {gate}")
@@ -166,10 +166,10 @@ def test_a_file_is_answered_as_a_caller_is(shop: tuple[Path, bytes], tmp_path: P
 def test_what_cannot_be_adopted_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "m.onnx").write_bytes(trained(3))
     wrong = rows()[["plan", "age"]].assign(plan=1.5)
-    pl.from_pandas(wrong).write_parquet(tmp_path / "wrong.parquet")
+    frames.of_pandas(wrong).write_parquet(tmp_path / "wrong.parquet")
     missing = rows()[["plan", "age"]]
     missing.loc[0, "plan"] = None
-    pl.from_pandas(missing).write_parquet(tmp_path / "missing.parquet")
+    frames.of_pandas(missing).write_parquet(tmp_path / "missing.parquet")
     for sample in ("wrong", "missing"):
         given = [str(tmp_path / "m.onnx"), "--sample", str(tmp_path / f"{sample}.parquet")]
         assert cli.call(["adopt", *given, "--name", str(tmp_path / sample), "--json"]) == 2

@@ -1,4 +1,4 @@
-"""A rehearsal on real data: July to September lived through twice with one seed, is one trace."""
+"""A rehearsal on real data: July and August lived through twice with one seed, is one trace."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from flyball.cycle.rehearse import Rehearsed, Span
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-SPAN = Span(datetime(2013, 7, 1, tzinfo=UTC), datetime(2013, 10, 1, tzinfo=UTC), timedelta(hours=24), sample=0.04)
+SPAN = Span(datetime(2013, 7, 1, tzinfo=UTC), datetime(2013, 9, 5, tzinfo=UTC), timedelta(hours=24), sample=0.04)
 
-# As the example, but for a search of one trial and a training every two months, so that three months pass in half a minute.
+# As the example, but for a search of one trial and a training every two months, so that they pass in half a minute.
 APP = fb.App(
     "flights",
     sources=flights.app.sources,
@@ -38,12 +38,12 @@ def rehearsed(seed: int) -> Rehearsed:
     return rehearse.rehearse(session, clock, SPAN)
 
 
-def test_three_months_twice_with_one_seed_are_one_trace() -> None:
+def test_two_months_twice_with_one_seed_are_one_trace() -> None:
     first, second = rehearsed(7), rehearsed(7)
     assert first.trace == second.trace and first.transactions == second.transactions
     assert first.decided == second.decided and first.answered == second.answered
     # It was a life, not an empty loop: questions, outcomes, a training that a trigger asked for, and its decision.
-    assert first.asked > 2_500 and first.refused == 0
+    assert first.asked > 1_700 and first.refused == 0
     assert sum(n for name, n in first.answered.items() if not name.endswith(" shadow")) == first.asked
     assert 0.95 * first.asked < first.outcomes["accepted"] <= first.asked
     assert first.trainings >= 1 and any("is trained anew" in each.what for each in first.decided)

@@ -29,6 +29,7 @@ from flyball._kernel.errors import Bug, DataError, DeclarationError, StateError
 from flyball.learn.export import adopted, adopted_app, adopted_look
 from flyball.learn.export.adopted import Adopted
 from flyball.learn.task import BINARY, REGRESSION, Task
+from tests.oracles import frames
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -52,7 +53,7 @@ class Files:
 
     @property
     def frame(self) -> pl.DataFrame:
-        return pl.from_pandas(self.rows)
+        return frames.of_pandas(self.rows)
 
 
 @pytest.fixture(scope="module")
