@@ -32,7 +32,7 @@ check: setup  ## format, lint, types, import contracts
 	@$(BIN)/lint-imports --no-logo >/dev/null || $(BIN)/lint-imports --no-logo
 
 test: check  ## every check: the above, then the whole suite
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -q
 
 bench: setup  ## benchmarks: make bench NAME=serving
 	@$(BIN)/python -m benchmarks $(or $(NAME),--list)
