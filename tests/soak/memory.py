@@ -91,7 +91,8 @@ def main(minutes: float) -> None:
         server = subprocess.Popen(command, env=built.environment, stdout=subprocess.PIPE, text=True)
         try:
             assert server.stdout is not None
-            port = int(json.loads(server.stdout.readline())["address"].rpartition(":")[2])
+            said = "".join(iter(server.stdout.readline, "}\n")) + "}"
+            port = int(json.loads(said)["address"].rpartition(":")[2])
             watched(server.pid, port, built.rows, minutes * 60)
         finally:
             server.terminate()
