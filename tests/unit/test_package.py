@@ -281,7 +281,7 @@ def test_every_library_is_pinned_and_hashed_where_there_are_wheels(tmp_path: Pat
     with pytest.raises(StateError, match="package-wheel-missing"):
         pins.downloaded(tmp_path / "none", {"ab-c": "1.0"})
     with pytest.raises(StateError, match="package-pin-unusable"):
-        pins.requirements({"ab-c": "1.0\n--index-url=x"}, ("w.whl", b""), {})
+        pins.requirements({"ab-c": "1.0\n--no-index"}, ("w.whl", b""), {})
 
 
 @pytest.fixture
