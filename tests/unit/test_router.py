@@ -323,6 +323,20 @@ def test_in_a_list_as_well_a_slow_candidate_is_out_before_it_took_long(seconds: 
     assert ("orders-2", "orders-1") in by and set(by) <= {("orders-2", "orders-1"), ("orders-1", "orders-2")}
 
 
+@pytest.mark.parametrize("batches", [2, 1 << 62], ids=["asked together", "asked alone"])
+@pytest.mark.parametrize(("before", "listed"), [(0, 100), (7, 8), (5, 4), (7, 2)])
+def test_in_lists_as_well_a_candidate_that_always_fails_is_out_with_its_eighth_attempt(
+    before: int, listed: int, batches: int
+) -> None:
+    table = Table(Routed(1, OLD, replace(failing("orders-2"), batches=batches), 1.0))
+    failed = [len(table.ask(f"o{n}").failed) for n in range(before)]
+    given = table.router.ask(table.way, [row(f"p{n}") for n in range(listed)], ASKED, 0.0)
+    failed += [len(each.failed) for each in given]
+    assert failed == [1] * Breaker.FAULTS + [0] * (before + listed - Breaker.FAULTS)
+    assert [answered(each)[0] for each in given] == ["champion"] * listed
+    assert len(table.told) == 1
+
+
 def test_what_is_slow_is_declared() -> None:
     clock = Wound()
     table = Table(Routed(1, OLD, slow("orders-2", clock, 0.3), 0.5, slow=1.0), clock)

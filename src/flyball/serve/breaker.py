@@ -38,6 +38,15 @@ class Breaker:
         self.why = ""
         """Why it is open; "" while it is closed."""
 
+    @property
+    def room(self) -> int:
+        """Faults that the next attempts may have, without one between them that opens it; 0 or less once it is open."""
+        return self.FAULTS - self._recent.bit_count()
+
+    def faults(self, failed: str, seconds: float) -> int:
+        """What an attempt counts; parameters as `saw`."""
+        return max(0, min(self.AT_MOST, int(seconds / self._slow)), bool(failed))
+
     def saw(self, failed: str, seconds: float) -> bool:
         """Count one attempt; returns whether it opens by this one.
 
@@ -45,9 +54,7 @@ class Breaker:
             failed: the code of its error, or "".
             seconds: that it took, or took longer than the champion.
         """
-        faults = max(0, min(self.AT_MOST, int(seconds / self._slow)))
-        if failed:
-            faults = max(faults, 1)
+        faults = self.faults(failed, seconds)
         # A bit for each attempt, the latest lowest, and one more for each fault beyond the first.
         self._recent = (self._recent << max(faults, 1) | (1 << faults) - 1) & self._KEPT
         if self.why or not faults or self._recent.bit_count() < self.FAULTS:

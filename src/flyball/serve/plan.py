@@ -134,15 +134,21 @@ def question(plan: Plan, row: dict[str, Any], asked: datetime, spent: float) -> 
 
 
 def attempts(plan: Plan, asking: Sequence[Question], epoch: int, role: str, clock: Clock) -> list[Attempt]:
-    """Ask one plan; what goes wrong is told, never raised. Questions that are computed together share the time it took."""
-    if len(asking) >= plan.batches:
-        began = clock.monotonic()
-        if (found := _together(plan, asking)) is not None:
-            seconds = (clock.monotonic() - began) / len(asking)
-            return [
-                _made(plan, each, epoch, role, seconds, computed) for each, computed in zip(asking, found, strict=True)
-            ]
-    return [attempt(plan, each, epoch, role, clock) for each in asking]
+    """Ask one plan; what goes wrong is told, never raised."""
+    made = together(plan, asking, epoch, role, clock)
+    return made if made is not None else [attempt(plan, each, epoch, role, clock) for each in asking]
+
+
+def together(plan: Plan, asking: Sequence[Question], epoch: int, role: str, clock: Clock) -> list[Attempt] | None:
+    """Ask one plan all of them in one call of its predictor, whose time they share; None where that is not to be had."""
+    if len(asking) < plan.batches:
+        return None
+    began = clock.monotonic()
+    found = _together(plan, asking)
+    if found is None:
+        return None
+    seconds = (clock.monotonic() - began) / len(asking)
+    return [_made(plan, each, epoch, role, seconds, computed) for each, computed in zip(asking, found, strict=True)]
 
 
 def attempt(plan: Plan, asking: Question, epoch: int, role: str, clock: Clock) -> Attempt:

@@ -241,20 +241,22 @@ class Router:
         return given
 
     def _tried(self, way: Way, candidate: Plan, chosen: Sequence[Question]) -> list[Attempt]:
-        """The candidate's attempts, until as much time is gone as one can be blamed for: what is left is the champion's.
-
-        So one that became slow is looked at again after an attempt or a few, and not after a piece.
+        """The candidate's attempts, until as much time is gone, or as much went wrong, as its breaker lets pass without a
+        look: what is left is the champion's. So one that became slow is looked at after an attempt or a few, and not a piece.
         """
-        if len(chosen) >= candidate.batches:
-            return plans.attempts(candidate, chosen, way.routed.epoch, "canary", self._clock)
-        found: list[Attempt] = []
-        left = Breaker.AT_MOST * way.routed.slow
+        epoch, breaker = way.routed.epoch, way.breaker
+        made = plans.together(candidate, chosen, epoch, "canary", self._clock)
+        if made is not None:
+            return made
+        made, room, left = [], breaker.room, Breaker.AT_MOST * way.routed.slow
         for each in chosen:
-            found.append(plans.attempt(candidate, each, way.routed.epoch, "canary", self._clock))
-            left -= found[-1].seconds
-            if left <= 0:
+            tried = plans.attempt(candidate, each, epoch, "canary", self._clock)
+            made.append(tried)
+            left -= tried.seconds
+            room -= breaker.faults(tried.answer.failed, tried.seconds)
+            if left <= 0 or room <= 0:
                 break
-        return found
+        return made
 
     def _mended(self, way: Way, tried: Attempt, given: Given, champion: Attempt) -> Given:
         """The candidate failed on a question of its own, and what the champion and those behind it made of it."""
