@@ -12,6 +12,7 @@ from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ import pytest
 from flyball.adapters.embedded import journal_segment
 from flyball.adapters.embedded.clock import SystemClock
 from flyball.adapters.embedded.journal import SqliteJournal
+from flyball.serve import batcher
 from flyball.serve.guard import Limits
 from flyball.serve.journal import Settings
 from flyball.serve.message import Request
@@ -353,7 +355,8 @@ def test_a_journal_that_cannot_be_written_acknowledges_nothing(tmp_path: Path) -
     assert len(recorded(tmp_path)) == 1
 
 
-def test_a_journal_that_is_full_turns_callers_away(tmp_path: Path) -> None:
+def test_a_journal_that_stays_full_turns_callers_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batcher, "HOLDS", 0.05)
     disk = Disk()
     settings = Settings(block=4, patience=timedelta(0))
     with live(tmp_path, connect=disk.connect, settings=settings) as shop, ThreadPoolExecutor(4) as pool:
@@ -369,7 +372,24 @@ def test_a_journal_that_is_full_turns_callers_away(tmp_path: Path) -> None:
     assert answered == recorded(tmp_path)
 
 
-def test_a_list_is_recorded_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
+def test_a_journal_that_has_no_room_for_a_moment_is_waited_for(tmp_path: Path) -> None:
+    disk = Disk()
+    settings = Settings(block=4, patience=timedelta(0))
+    with live(tmp_path, connect=disk.connect, settings=settings) as shop, ThreadPoolExecutor(9) as pool:
+        disk.goes.clear()
+        in_flight = [pool.submit(shop.ask, ROW) for _ in range(4)]
+        until(lambda: shop.counted("flyball_waiting") == 4)
+        in_flight += [pool.submit(shop.ask, rows) for rows in (ROW, [ROW, ROW], [ROW] * 3, ROW, [])]
+        sleep(0.1)
+        assert not any(each.done() for each in in_flight[:-1])
+        disk.goes.set()
+        assert [each.result().status for each in in_flight] == [200] * 9
+        assert shop.counted("flyball_refusals_total") == 0
+    assert len(recorded(tmp_path)) == 4 + 1 + 2 + 3 + 1
+
+
+def test_a_list_is_recorded_as_a_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batcher, "HOLDS", 0.05)
     disk = Disk()
     settings = Settings(block=4, patience=timedelta(0))
     with live(tmp_path, connect=disk.connect, settings=settings) as shop, ThreadPoolExecutor(2) as pool:

@@ -29,6 +29,10 @@ from flyball.serve.tally import Tally
 
 PIECE: Final = 128
 """Rows of one turn: a list of a thousand must not hold up who asks one."""
+HOLDS: Final = 1.0
+"""Seconds that answers are held for which the journal has no room: disks stall for less, and no caller need hear of it."""
+TRIES_EVERY: Final = 0.002
+"""Seconds between two looks for room."""
 LOOKS_EVERY: Final = 0.25
 """Seconds between two looks at what waits for the journal."""
 
@@ -104,6 +108,8 @@ class Batcher:
         self._queue: deque[Pending] = deque()
         self._turning = False
         self._leaving: deque[_Leaving] = deque()
+        self._held: list[Pending] = []
+        self._until = 0.0
 
     def add(self, pending: Pending) -> None:
         """Answer it in the next turn.
@@ -120,12 +126,21 @@ class Batcher:
             asyncio.get_running_loop().call_soon(self._turn)
 
     def _turn(self) -> None:
+        loop, began = asyncio.get_running_loop(), self._clock.monotonic()
         try:
-            self._answer(self._clock.monotonic())
+            if self._held:
+                held, self._held = self._held, []
+                self._record(held)
+            # While the journal has no room nothing is computed: who asks waits in the queue, which is bounded.
+            if not self._held:
+                self._until = began + HOLDS
+                self._answer(began)
         finally:
-            self._turning = bool(self._queue)
-            if self._turning:
-                asyncio.get_running_loop().call_soon(self._turn)
+            self._turning = bool(self._queue or self._held)
+            if self._held:
+                loop.call_later(TRIES_EVERY, self._turn)
+            elif self._turning:
+                loop.call_soon(self._turn)
 
     def _answer(self, began: float) -> None:
         taken = list(self._take(began))
@@ -202,7 +217,7 @@ class Batcher:
         return pending.rows is not None and pending.at >= len(pending.rows)
 
     def _record(self, finished: list[Pending]) -> None:
-        """Hand the answers of whole requests to the journal; they leave when it says so."""
+        """Hand the answers of whole requests to the journal, and they leave when it says so; hold those it has no room for."""
         answers = [answer for each in finished for answer in each.answers]
         leaving = _Leaving(self, finished, len(answers), self._clock.monotonic() + self._limits.seconds)
         self._tally.waiting += len(answers)
@@ -210,17 +225,25 @@ class Batcher:
             self._recorder.record(answers, leaving.done)
         except Exception as problem:  # noqa: BLE001 - the edge, as in `_answered`
             self._tally.waiting -= len(answers)
-            if isinstance(problem, (DataError, RetryableError)) and len(finished) > 1:  # the others may have room
-                for each in finished:
-                    self._record([each])
-                return
-            for each in finished:
-                self._refuse(each, problem)
+            self._unrecorded(finished, problem)
             return
         if not leaving.over:
             self._leaving.append(leaving)
             if len(self._leaving) == 1:
                 asyncio.get_running_loop().call_later(LOOKS_EVERY, self._look)
+
+    def _unrecorded(self, finished: list[Pending], problem: Exception) -> None:
+        full = isinstance(problem, RetryableError)
+        if full and self._clock.monotonic() < self._until:
+            self._held += finished
+        elif (full or isinstance(problem, DataError)) and len(
+            finished
+        ) > 1:  # the others may have room, or be recordable
+            for each in finished:
+                self._record([each])
+        else:
+            for each in finished:
+                self._refuse(each, problem)
 
     def _look(self) -> None:
         """Who waits for the journal for too long, waits no more."""
