@@ -183,7 +183,7 @@ def ours(path: Path, *, ten: bool) -> Iterator[tuple[Any, Answer]]:
 
     store = SqlOnline(path)
     lookup = Lookup(*features(ten=ten), store)
-    yield store, lambda entity, asked: lookup({"id": 0, "entity": entity}, asked)
+    yield store, lambda entity, asked: list(lookup({"id": 0, "entity": entity}, asked))
     store.close()
 
 

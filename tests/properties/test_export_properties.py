@@ -47,6 +47,7 @@ def test_one_row_and_many_agree_bit_for_bit(seen: list[tuple[Any, ...]], asked: 
     table = frame(asked)
     matrix = encoder.encode(table)
     assert b"".join(row(values).tobytes() for values in table.rows()) == matrix.tobytes()
+    assert encode.compile_rows(encoder)(table.rows()).tobytes() == matrix.tobytes()
     assert not np.isinf(matrix).any()
 
 

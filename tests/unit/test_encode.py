@@ -58,6 +58,27 @@ def test_matrix_is_float32_and_contiguous(encoder: encode.Encoder) -> None:
     assert (encoder.categories, encoder.numbers) == ((0, 1), (2, 3, 4))
 
 
+LARGEST = int(encode.LARGEST)
+ODD: list[list[object]] = [
+    ["JFK", 2, 1, 1.5, True],
+    [None, None, None, None, None],
+    ["SFO", 3, LARGEST, -0.0, False],
+    ["EWR", 7, LARGEST + 1, float("inf"), None],
+    ["EWR", 40, -LARGEST - 1, float("-nan"), True],
+    ["LGA", 2, 2**53 + 1, 3.4028235677973366e38, True],
+    ["LGA", 2, 10**400, -1e300, True],
+    ["LGA", 2**70, True, 7, 2.5],
+]
+
+
+@pytest.mark.parametrize("chosen", [ODD, ODD[:1], ODD[:2], ODD[:3], ODD[3:], ODD[-1:], []], ids=len)
+def test_many_rows_are_encoded_as_each_alone(encoder: encode.Encoder, chosen: list[list[object]]) -> None:
+    row = encode.compile_row(encoder)
+    found = encode.compile_rows(encoder)(chosen)
+    assert (found.shape, found.dtype) == ((len(chosen), 5), np.float32)
+    assert found.tobytes() == b"".join(row(values).tobytes() for values in chosen)
+
+
 def test_unseen_is_minus_one(encoder: encode.Encoder) -> None:
     row = encode.compile_row(encoder)
     assert row(["SFO", 3, 1, 1.0, False])[:2].tolist() == [-1.0, -1.0]
@@ -169,11 +190,16 @@ def test_rows_of_other_types_are_refused(encoder: encode.Encoder, values: tuple[
     with pytest.raises(DataError) as caught:
         encode.compile_row(encoder)(values)
     assert caught.value.code == "wrong-type"
+    with pytest.raises(DataError) as together:
+        encode.compile_rows(encoder)([("JFK", 7, 1, 1.0, True), values])
+    assert str(together.value) == str(caught.value)
 
 
 def test_rows_of_another_width_are_refused(encoder: encode.Encoder) -> None:
     with pytest.raises(DataError, match="wrong-width"):
         encode.compile_row(encoder)(["JFK"])
+    with pytest.raises(DataError, match="wrong-width"):
+        encode.compile_rows(encoder)([("JFK", 7, 1, 1.0, True), ["JFK"]])
 
 
 @pytest.mark.parametrize(

@@ -20,13 +20,13 @@ def uuid7(moment: datetime, entropy: bytes | None = None) -> str:
         entropy: ten bytes for a deterministic id (rehearsal); random by default.
     """
     tail = _drawn() if entropy is None else _tail(int.from_bytes(entropy, "big"))
-    return f"{_head(micros(moment) // 1000)}-{tail}"
+    return f"{_head(moment)}-{tail}"
 
 
 @lru_cache(maxsize=64)
-def _head(millisecond: int) -> str:
-    """The time in an id; a server asks for many of one millisecond."""
-    text = f"{millisecond:012x}"
+def _head(moment: datetime) -> str:
+    """The time in an id; a server asks for many of one moment."""
+    text = f"{micros(moment) // 1000:012x}"
     return f"{text[:8]}-{text[8:]}"
 
 

@@ -36,7 +36,7 @@ from flyball.release.policy import Release
 from flyball.release.route import Answering
 from flyball.release.version import Manifest
 from flyball.serve import breaker, pace, protocol
-from flyball.serve.plan import Plan, Row
+from flyball.serve.plan import NEVER, Plan, Row
 from flyball.serve.router import Beside, Routed
 
 SUBJECTS = "subjects"
@@ -112,6 +112,7 @@ def plan_of(session: Session, model: Model, version: str, digest: str = "") -> P
     secret = session.signer.secret(SUBJECTS)
     predictor = artifacts.load_predictor(session, manifest)
     seal = partial(session.seal.row, spec) if spec.sealed else None
+    encode, encode_rows = artifacts.load_row(session, manifest)
     return Plan(
         model=model.name,
         version=manifest.version,
@@ -120,7 +121,7 @@ def plan_of(session: Session, model: Model, version: str, digest: str = "") -> P
         schema=protocol.schema(model.question, reads),
         outputs=tuple(o.name for o in model.features.outputs(model.question)),
         lookup=lookup.Lookup(model.features, model.question, session.online),
-        encode=artifacts.load_row(session, manifest),
+        encode=encode,
         predictor=predictor,
         key=spec.key,
         entity=spec.entity,
@@ -133,6 +134,7 @@ def plan_of(session: Session, model: Model, version: str, digest: str = "") -> P
         finish=finish,
         seal=seal,
         batches=pace.batches(predictor, session.clock.monotonic),
+        encode_rows=encode_rows,
     )
 
 
@@ -180,7 +182,8 @@ def baseline_of(session: Session, champion: Plan, digest: str = "") -> Plan:
         )
     said: Answer = float(scores[0]) if scores.ndim == 1 else tuple(scores[0].tolist())
     constant = _Constant(said)
-    return replace(champion, outputs=(), lookup=_nothing, encode=constant.no_row, predictor=constant)
+    nothing = replace(champion, outputs=(), lookup=_nothing, encode=constant.no_row, encode_rows=None)
+    return replace(nothing, predictor=constant, batches=NEVER)
 
 
 def _routed(session: Session, model: Model, now: Answering, known: Known, say: Say) -> Routed:

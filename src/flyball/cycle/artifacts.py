@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Literal, cast
 
 import msgspec
-import numpy as np
 
 from flyball._kernel.errors import StateError
 from flyball.cycle.session import Session
@@ -20,6 +18,7 @@ from flyball.learn.export.adopted import Form
 from flyball.learn.task import Kind, Task
 from flyball.release import version
 from flyball.release.version import Manifest
+from flyball.serve.plan import EncodeRow, EncodeRows
 
 
 def load_manifest(session: Session, name: str) -> Manifest:
@@ -89,10 +88,12 @@ def load_inputs(session: Session, manifest: Manifest) -> Encoder | Form:
     return load_form(session, manifest) or load_encoder(session, manifest)
 
 
-def load_row(session: Session, manifest: Manifest) -> Callable[[Sequence[object]], np.ndarray]:
-    """The same for one row of plain Python values."""
-    form = load_form(session, manifest)
-    return encode.compile_row(load_encoder(session, manifest)) if form is None else adopted.compile_row(form)
+def load_row(session: Session, manifest: Manifest) -> tuple[EncodeRow, EncodeRows | None]:
+    """The same for one row of plain Python values, and for many at once where that is to be had."""
+    if (form := load_form(session, manifest)) is not None:
+        return adopted.compile_row(form), None
+    encoder = load_encoder(session, manifest)
+    return encode.compile_row(encoder), encode.compile_rows(encoder)
 
 
 def load_finish(session: Session, manifest: Manifest) -> finish.Finish:

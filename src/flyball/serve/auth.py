@@ -228,7 +228,7 @@ def _needed(scope: Scope) -> StateError:
         f"This needs a key with the scope {scope!r}.",
         why="Others than this machine reach the server, so that nothing of it is free."
         if asks
-        else "What changes state is recorded under the name of who did it.",
+        else "To say who answers, or to change anything, is done under somebody's name; only asking and reading may need none.",
         next="Send Authorization: Bearer TOKEN; flyball key new makes one. That of the home's owner lies in `token` in it.",
     )
 

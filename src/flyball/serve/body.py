@@ -27,7 +27,7 @@ Packed = tuple[bytes, int, bytes]
 """An answer on its way: its id (16 bytes), when it was asked, and its item in a page."""
 
 
-class Kept(Answer, frozen=True, kw_only=True, array_like=True):
+class Kept(Answer, frozen=True):
     """An answer as a page holds it."""
 
     # Read more loosely than it is declared, so that no answer makes the others of its page unreadable.
@@ -64,7 +64,7 @@ def pack(answer: Answer) -> Packed:
     Raises:
         DataError: `unrecordable-answer`.
     """
-    asked, outputs = answer.asked, answer.outputs
+    asked = answer.asked
     try:
         digits = answer.id.replace("-", "")
         identity = bytes.fromhex(digits)
@@ -74,29 +74,11 @@ def pack(answer: Answer) -> Packed:
             raise TypeError("asked, epoch and latency are ints")
         _whole.pack(asked, answer.epoch, answer.latency_us)
         # What is no text raises here; what cannot be written in UTF-8 does below.
-        answer.model + answer.version + answer.role + answer.key + answer.via + answer.failed
+        "".join((answer.model, answer.version, answer.role, answer.key, answer.via, answer.failed))
         if answer.decision is not None and type(answer.decision) not in (bool, str):
             raise TypeError("a decision is true, false or a name")
-        item = _encoder.encode(
-            (
-                answer.id,
-                asked,
-                answer.model,
-                answer.version,
-                answer.epoch,
-                answer.role,
-                bool(answer.within_tolerance),
-                answer.key,
-                answer.inputs,
-                answer.features,
-                float(answer.output),
-                answer.latency_us,
-                answer.via,
-                answer.failed,
-                [float(number) for number in outputs] if outputs else (),
-                answer.decision,
-            )
-        )
+        plain = (type(answer.output), type(answer.within_tolerance), answer.outputs) == _PLAIN
+        item = _encoder.encode(answer if plain else _plain(answer))
     except (TypeError, ValueError, OverflowError, struct.error) as error:
         raise DataError(
             "unrecordable-answer",
@@ -105,6 +87,19 @@ def pack(answer: Answer) -> Packed:
             next="hand over plain scalars: str, int, float, bool, None, or aware times",
         ) from error
     return identity, asked, item
+
+
+_PLAIN: Final = (float, bool, ())
+
+
+def _plain(answer: Answer) -> Answer:
+    """The same in Python's own numbers."""
+    return msgspec.structs.replace(
+        answer,
+        within_tolerance=bool(answer.within_tolerance),
+        output=float(answer.output),
+        outputs=tuple(float(number) for number in answer.outputs),
+    )
 
 
 def page(items: Sequence[bytes]) -> bytes:

@@ -48,7 +48,7 @@ def at_once(acknowledge: Callable[[], None]) -> None:
     acknowledge()
 
 
-class Answer(msgspec.Struct, frozen=True, kw_only=True):
+class Answer(msgspec.Struct, frozen=True, array_like=True):
     """One attempt to answer a question, as the serving edge hands it over; most give an answer that leaves.
 
     Attributes:
@@ -62,7 +62,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
         within_tolerance: whether it was asked near enough to the declared moment to enter the skew audit.
         key: the key of the question, deterministic JSON.
         inputs: the request by column: JSON scalars and aware times; personal columns as keyed hashes.
-        features: the value of each feature by name, as it was looked up.
+        features: the value of each feature by name, as it was looked up; a recorder also takes a struct of such fields.
         output: what was answered: of several numbers the one that stands for them (`learn.task.Task.headline`); NaN where
             the attempt failed.
         outputs: of an answer of several numbers all of them: one a class in the order of the outcome's Enum, or one a
@@ -94,7 +94,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     decision: bool | str | None = None
 
 
-class Entry(Answer, frozen=True, kw_only=True):
+class Entry(Answer, frozen=True, kw_only=True, array_like=False):
     """An answer in its place in the journal: number `seq` of `process`, lying in `segment`."""
 
     app: str

@@ -17,6 +17,7 @@ from flyball._kernel.errors import StateError
 from flyball._kernel.facts import Said
 from flyball.release import rollout
 from flyball.serve.auth import Former, Key
+from flyball.serve.rates import Rate
 
 NOBODYS = frozenset({rollout.LOOP, "rehearsal"})
 """Names under which flyball itself acts: a key of that name would have its deeds taken for those of the loop."""
@@ -33,11 +34,12 @@ class KeyMade(Said, frozen=True, kw_only=True, tag="serve.key_made"):
 
 
 class KeyRotated(Said, frozen=True, kw_only=True, tag="serve.key_rotated"):
-    """A key has a new token; every former one holds until `former_until` at most."""
+    """A key has a new token; every former one holds until `former_until` at most. `rate`: None where it stayed as it was."""
 
     key: str
     expires: datetime | None
     former_until: datetime
+    rate: str | None = None
     by: str
     reason: str
 
@@ -100,6 +102,16 @@ def rotate(
         key, sha256=sha256, expires=until, changed=now, former=tuple(f for f in former if f.until > now)
     )
     return tuple(made if each is key else each for each in keys)
+
+
+def rated(keys: tuple[Key, ...], name: str, rate: Rate) -> tuple[Key, ...]:
+    """The keys with another rate for one of them.
+
+    Raises:
+        StateError: `no-such-key`.
+    """
+    key = find(keys, name)
+    return tuple(msgspec.structs.replace(each, rate=rate) if each is key else each for each in keys)
 
 
 def revoke(keys: tuple[Key, ...], name: str, now: datetime) -> tuple[Key, ...]:

@@ -36,6 +36,8 @@ Lookup = Callable[[Row, datetime], Sequence[Any]]
 """(request, asked) -> the feature values, in the order of `Plan.outputs`."""
 EncodeRow = Callable[[Sequence[Any]], np.ndarray]
 """Feature values -> float32, one per feature; the buffer is reused by the next call."""
+EncodeRows = Callable[[Sequence[Sequence[Any]]], np.ndarray]
+"""The same of many rows, with the same bits."""
 
 NEVER: Final = 1 << 62
 """More questions than are ever asked together."""
@@ -60,6 +62,7 @@ class Plan:
         finish: the threshold that decides by it; what comes before that is the predictor's own.
         seal: the request as a row of its table is stored, where that is otherwise; None where it is not.
         batches: so many questions, or more, are predicted in one call; see `pace.batches`.
+        encode_rows: what encodes those; None: one by one.
     """
 
     model: str
@@ -82,6 +85,7 @@ class Plan:
     finish: Finish = NOTHING
     seal: Callable[[dict[str, Any]], dict[str, Any]] | None = None
     batches: int = NEVER
+    encode_rows: EncodeRows | None = None
 
 
 class Question(msgspec.Struct, frozen=True, gc=False):
@@ -110,7 +114,7 @@ Told = tuple[float, tuple[float, ...], bool | str | None]
 """`output`, `outputs` and `decision` of an answer; see `journal.Answer`."""
 
 
-class Attempt(NamedTuple):
+class Attempt(msgspec.Struct, frozen=True):
     """What one plan made of a question: what is recorded of it, the seconds it took, and why it gave no answer if so."""
 
     answer: Answer
@@ -165,34 +169,52 @@ def attempt(plan: Plan, asking: Question, epoch: int, role: str, clock: Clock) -
     return _made(plan, asking, epoch, role, clock.monotonic() - began, found)
 
 
-_Computed = tuple[dict[str, Any], Told]
-"""Features by name, and what is told of the answer."""
+class _Computed(NamedTuple):
+    """Features by name, and what is told of the answer."""
+
+    features: Any
+    told: Told
+
+
+_FAILED = _Computed({}, (math.nan, (), None))
 
 
 def _made(
     plan: Plan, asking: Question, epoch: int, role: str, seconds: float, found: _Computed | FlyballError
 ) -> Attempt:
-    error = found if isinstance(found, FlyballError) else None
-    features, (output, outputs, decision) = ({}, (math.nan, (), None)) if isinstance(found, FlyballError) else found
+    error, computed = (found, _FAILED) if isinstance(found, FlyballError) else (None, found)
+    output, outputs, decision = computed.told
+    # By position, in the order of its fields: by name it takes five times as long, as much as a boosted tree in ten.
     answer = Answer(
-        id=ids.uuid7(asking.asked),
-        asked=micros(asking.asked),
-        model=plan.model,
-        version=plan.version,
-        epoch=epoch,
-        role=role,
-        within_tolerance=asking.within,
-        key=asking.key,
-        inputs=asking.recorded,
-        features=features,
-        output=output,
-        latency_us=int((asking.spent + seconds) * 1e6),
-        via=plan.predictor.name,
-        failed="" if error is None else error.code,
-        outputs=outputs,
-        decision=decision,
+        ids.uuid7(asking.asked),
+        _micros(asking.asked),
+        plan.model,
+        plan.version,
+        epoch,
+        role,
+        asking.within,
+        asking.key,
+        asking.recorded,
+        computed.features,
+        output,
+        int((asking.spent + seconds) * 1e6),
+        plan.predictor.name,
+        "" if error is None else error.code,
+        outputs,
+        decision,
     )
     return Attempt(answer, seconds, error)
+
+
+_micros = lru_cache(maxsize=64)(micros)
+"""Those who ask together ask at one moment."""
+
+
+@lru_cache(maxsize=256)
+def _named(outputs: tuple[str, ...]) -> Callable[..., Any]:
+    """Values of features -> a struct that is written like a dict of them, and made in a tenth of the time."""
+    fields = [f"_{n}" for n in range(len(outputs))]
+    return msgspec.defstruct("Features", fields, rename=dict(zip(fields, outputs, strict=True)), frozen=True)
 
 
 @lru_cache(maxsize=256)
@@ -205,19 +227,24 @@ def _together(plan: Plan, asking: Sequence[Question]) -> list[_Computed] | None:
     """All in one call of the predictor; None where anything is wrong with one of them: alone, each says for itself."""
     try:
         values = [plan.lookup(each.row, each.asked) for each in asking]
-        encoded = [plan.encode(each).tobytes() for each in values]
-        matrix = np.frombuffer(b"".join(encoded), dtype=np.float32).reshape(len(values), -1)
         answers: list[tasks.Answer] = [
-            tuple(each) if type(each) is list else each for each in plan.predictor.batch(matrix).tolist()
+            tuple(each) if type(each) is list else each for each in plan.predictor.batch(_encoded(plan, values)).tolist()
         ]
         if not all(map(_finite, answers)):
             return None
+        named = _named(plan.outputs)
         return [
-            (dict(zip(plan.outputs, each, strict=True)), told(plan, answer, asked.row))
+            _Computed(named(*each), told(plan, answer, asked.row))
             for each, answer, asked in zip(values, answers, asking, strict=True)
         ]
     except Exception:  # noqa: BLE001 - asked again one by one, where it is told
         return None
+
+
+def _encoded(plan: Plan, values: Sequence[Sequence[Any]]) -> np.ndarray:
+    if plan.encode_rows is not None:
+        return plan.encode_rows(values)
+    return np.stack([plan.encode(each).copy() for each in values])
 
 
 def _finite(answer: tasks.Answer) -> bool:
@@ -228,9 +255,8 @@ def _computed(plan: Plan, asking: Question) -> _Computed:
     try:
         values = plan.lookup(asking.row, asking.asked)
         answer = plan.predictor.row(plan.encode(values))
-        features = dict(zip(plan.outputs, values, strict=True))
         if _finite(answer):
-            return features, told(plan, answer, asking.row)
+            return _Computed(_named(plan.outputs)(*values), told(plan, answer, asking.row))
     except FlyballError:
         raise
     except Exception as error:

@@ -20,6 +20,9 @@ from datetime import datetime
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple
 
+import msgspec
+from msgspec.structs import replace
+
 from flyball._kernel import ids
 from flyball._kernel.clock import Clock, micros
 from flyball._kernel.errors import DataError, FlyballError, StateError
@@ -121,7 +124,7 @@ class Shadow(NamedTuple):
     champion: Attempt | None = None
 
 
-class Given(NamedTuple):
+class Given(msgspec.Struct, frozen=True):
     """What became of a question.
 
     Attributes:
@@ -133,8 +136,8 @@ class Given(NamedTuple):
     """
 
     answer: Answer | None
-    failed: tuple[Answer, ...]
-    shadow: Shadow | None
+    failed: tuple[Answer, ...] = ()
+    shadow: Shadow | None = None
     error: FlyballError | None = None
     besides: tuple[Shadow, ...] = ()
 
@@ -210,7 +213,7 @@ class Router:
         given: list[Given] = []
         for each in plans.attempts(plan, asking, way.routed.epoch, OVERRIDE, self._clock):
             if each.error is None:
-                given.append(Given(each.answer, (), None))
+                given.append(Given(each.answer))
             else:
                 faults = () if isinstance(each.error, DataError) else (each.answer,)
                 given.append(Given(None, faults, None, each.error))
@@ -237,7 +240,7 @@ class Router:
             else:
                 found, champion = cascaded[i]
                 beside = None if found.answer is None else Shadow(way, candidate, each, champion)
-                given.append((found._replace(shadow=beside), champion))
+                given.append((replace(found, shadow=beside), champion))
         return given
 
     def _tried(self, way: Way, candidate: Plan, chosen: Sequence[Question]) -> list[Attempt]:
@@ -263,7 +266,7 @@ class Router:
         if isinstance(given.error, DataError) and isinstance(tried.error, DataError):
             return Given(None, (), None, given.error)  # both say that it is the question's fault
         self._watch(way.breaker, tried, champion)
-        return given._replace(failed=(tried.answer, *given.failed))
+        return replace(given, failed=(tried.answer, *given.failed))
 
     def shadow(self, pending: Shadow) -> Answer | None:
         """Compute what did not answer; None if it is one whose breaker has opened since."""
@@ -280,7 +283,7 @@ class Router:
         """Ask the champion, and where it fails one after the other behind it; with it, the champion's own attempt."""
         made = plans.attempts(way.routed.champion, asking, way.routed.epoch, "champion", self._clock)
         return [
-            (Given(each.answer, (), None) if each.error is None else self._behind(way, asking[i], each), each)
+            (Given(each.answer) if each.error is None else self._behind(way, asking[i], each), each)
             for i, each in enumerate(made)
         ]
 
@@ -300,7 +303,7 @@ class Router:
                 return Given(_default(way.routed, default, asking), failed, None)
             role, plan = following
             tried = plans.attempt(plan, asking, way.routed.epoch, role, self._clock)
-        return Given(tried.answer, failed, None)
+        return Given(tried.answer, failed)
 
     def _watch(self, breaker: Breaker, tried: Attempt, champion: Attempt | None) -> None:
         """Count an attempt, unless what was in its way is what was in the champion's."""
@@ -320,7 +323,7 @@ def _watched(way: Way, asking: Question, given: Given, champion: Attempt | None)
         for plan, share in way.routed.shadows
         if not way.besides[plan.version].why and (share >= 1.0 or lot(plan.version, asking.entity) < share)
     )
-    return given._replace(besides=besides)
+    return replace(given, besides=besides)
 
 
 def _kept(way: Way, beside: Beside) -> Breaker | None:

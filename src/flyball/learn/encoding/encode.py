@@ -15,6 +15,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate, chain
+from types import NoneType
 from typing import Literal
 
 import msgspec
@@ -218,9 +219,8 @@ def compile_row(encoder: Encoder) -> Callable[[Sequence[object]], Matrix]:
         if (text := column.text) is not None:
             prose.append((place, places.start, texts.weigher(*text)))
             continue
-        codes: dict[object, float] = {value: float(code) for code, value in enumerate(column.vocabulary)}
         wanted = int if column.reads == "integer" else str
-        cells.append((place, places.start, wanted, None if column.reads == "number" else codes))
+        cells.append((place, places.start, wanted, None if column.reads == "number" else _codes_of(column)))
     write = _writer(buffer, prose, columns) if prose else None
 
     def row(values: Sequence[object]) -> Matrix:
@@ -246,6 +246,55 @@ def compile_row(encoder: Encoder) -> Callable[[Sequence[object]], Matrix]:
     return row
 
 
+def compile_rows(encoder: Encoder) -> Callable[[Sequence[Sequence[object]]], Matrix]:
+    """As `compile_row` of many rows at once, with the same bits and the same errors: float32 of shape (rows, width).
+
+    A column at a time, for a third of what row by row takes. What is out of the ordinary (a text, a value of another type, an
+    integer that no float32 holds) goes row by row.
+    """
+    one, width = compile_row(encoder), encoder.width
+    codes = {
+        place: ({int if c.reads == "integer" else str, NoneType}, _codes_of(c))
+        for place, c in enumerate(encoder.columns)
+        if c.reads in ("text", "integer")
+    }
+    numbers = [place for place in range(len(encoder.columns)) if place not in codes]
+
+    def slowly(rows: Sequence[Sequence[object]]) -> Matrix:
+        found = np.empty((len(rows), width), dtype=np.float32)
+        for n, values in enumerate(rows):
+            found[n] = one(values)
+        return found
+
+    def matrix(rows: Sequence[Sequence[object]]) -> Matrix:
+        if set(map(len, rows)) != {len(encoder.columns)}:
+            return slowly(rows)
+        columns = list(zip(*rows, strict=True))
+        found = np.empty((len(rows), width), dtype=np.float32)
+        for place, (kinds, code) in codes.items():
+            if not kinds.issuperset(map(type, columns[place])):
+                return slowly(rows)
+            found[:, place] = [code.get(value, UNSEEN) for value in columns[place]]
+        if numbers:
+            measured = [columns[place] for place in numbers]
+            kinds = set(map(type, chain.from_iterable(measured)))
+            if not kinds <= _NUMBERS:
+                return slowly(rows)
+            try:
+                wide = np.array(measured, dtype=np.float64)
+            except OverflowError:
+                return slowly(rows)
+            size = np.abs(wide)
+            if int in kinds and (size >= LARGEST).any():
+                return slowly(rows)  # an integer is compared before it is rounded
+            found[:, numbers] = np.where(size <= LARGEST, wide, _NAN).T
+        return found
+
+    return slowly if encoder._prose else matrix
+
+
+_NUMBERS = {float, int, bool, NoneType}
+
 _Prose = tuple[int, int, Callable[[str | None], list[tuple[int, float]]]]
 """Of a text: its place among the values, its first in the buffer, and what weighs it."""
 
@@ -269,6 +318,11 @@ def _writer(
                 buffer[start + term] = weight
 
     return write
+
+
+def _codes_of(column: Column) -> dict[object, float]:
+    """Value -> its code; what is not in it is `UNSEEN`."""
+    return {None: _NAN, **{value: float(code) for code, value in enumerate(column.vocabulary)}}
 
 
 def _number(name: str) -> pl.Expr:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from operator import itemgetter
 
 import msgspec
 import polars as pl
@@ -63,9 +64,9 @@ class Lookup:
         # A view is a transaction; a model that reads the request alone pays for none.
         self._looks = bool(features.tables())
         given = [ask for ask in self._asks if isinstance(ask, str)]
-        self._given = given if len(given) == len(self._asks) else None
+        self._given = _given(given) if len(given) == len(self._asks) else None
 
-    def __call__(self, request: Request, asked: datetime) -> list[object]:
+    def __call__(self, request: Request, asked: datetime) -> Sequence[object]:
         """The values of all features, in the order of `names`.
 
         Args:
@@ -76,7 +77,7 @@ class Lookup:
             DataError: `key-not-given`; `value-not-comparable`.
         """
         if self._given is not None:
-            return list(map(request.get, self._given))
+            return self._given(request)
         computed = self._computed(request) if self._computed is not None else ()
         if self._calls:
             computed = [*computed, *(call(request) for call in self._calls)]
@@ -94,6 +95,19 @@ class Lookup:
                 else:
                     values += ask(view, request, at, own)
         return values
+
+
+def _given(names: Sequence[str]) -> Callable[[Request], Found]:
+    """The values of features that are columns of the request; one that is missing is null."""
+    pick = itemgetter(*names) if len(names) > 1 else lambda request: tuple(request[name] for name in names)
+
+    def given(request: Request) -> Found:
+        try:
+            return pick(request)
+        except KeyError:
+            return tuple(map(request.get, names))
+
+    return given
 
 
 class _Computation:
