@@ -20,6 +20,15 @@ def test_an_id_is_a_uuid_of_version_seven() -> None:
     assert made.int >> 80 == int(NOON.timestamp() * 1000)
 
 
+def test_every_digit_of_an_id_that_may_vary_does() -> None:
+    seen = [set(digits) for digits in zip(*(ids.uuid7(NOON) for _ in range(1000)), strict=True)]
+    assert [len(each) for each in seen[:13]] == [1] * 13, "the time"
+    assert seen[14] == {"7"} and seen[19] == set("89ab")
+    varies = [n for n in range(15, 36) if n not in (18, 19, 23)]
+    assert all(seen[n] == set("0123456789abcdef") for n in varies)
+    assert {UUID(ids.uuid7(NOON)).version for _ in range(600)} == {7}
+
+
 def test_ids_sort_by_time() -> None:
     moments = [NOON + timedelta(milliseconds=n) for n in range(100)]
     made = [ids.uuid7(moment) for moment in moments]

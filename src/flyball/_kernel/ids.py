@@ -42,11 +42,19 @@ def _drawn() -> str:
         return _tails.pop()
     except IndexError:  # asked for rather than looked at: another thread may take the last one
         pass
-    noise = secrets.token_hex(10 * 256)
-    made = [_random(noise[at : at + 20]) for at in range(0, len(noise), 20)]
+    made = _many(secrets.token_hex(_DIGITS * 128).encode())
     last = made.pop()
     _tails.extend(made)
     return last
+
+
+def _many(digits: bytes) -> list[str]:
+    """As `_tail`, of 19 hexadecimal digits each: a digit of all is laid out at a time, which takes a quarter of the time."""
+    text = bytearray(b"7???-????-????????????" * (len(digits) // _DIGITS))
+    for n, place in enumerate(_PLACES):
+        text[place::_TAIL] = digits[n::_DIGITS] if place != _VARIES else digits[n::_DIGITS].translate(_VARIANT)
+    found = text.decode()
+    return [found[at : at + _TAIL] for at in range(0, len(found), _TAIL)]
 
 
 def _tail(noise: int) -> str:
@@ -55,12 +63,9 @@ def _tail(noise: int) -> str:
     return f"{text[:4]}-{text[4:8]}-{text[8:]}"
 
 
-def _random(digits: str) -> str:
-    """The same of hexadecimal digits, of which it does not matter which bits are used; three times as fast."""
-    return f"7{digits[1:4]}-{_VARIANT[digits[4]]}{digits[5:8]}-{digits[8:]}"
-
-
-_VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
+_TAIL, _DIGITS, _VARIES = 22, 19, 5
+_PLACES = (1, 2, 3, 5, 6, 7, 8, *range(10, 22))
+_VARIANT = bytes.maketrans(b"0123456789abcdef", b"89ab" * 4)
 
 
 def digest(data: bytes) -> str:

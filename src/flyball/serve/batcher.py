@@ -14,6 +14,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from itertools import groupby, islice
+from operator import attrgetter
 from typing import Any, Final
 
 from flyball._kernel.clock import Clock
@@ -35,6 +36,8 @@ TRIES_EVERY: Final = 0.002
 """Seconds between two looks for room."""
 LOOKS_EVERY: Final = 0.25
 """Seconds between two looks at what waits for the journal."""
+
+_WHO: Final = attrgetter("model", "version", "role")
 
 Say = Callable[[Dialect, Exception], Reply]
 """What is said of an error in a dialect."""
@@ -285,7 +288,7 @@ class Batcher:
         if len(answers) == 1:  # which a Counter would take longer to count than to answer
             self._tally.of((answers[0].model, answers[0].version, answers[0].role)).add(1, seconds)
             return
-        for who, count in Counter((each.model, each.version, each.role) for each in answers).items():
+        for who, count in Counter(map(_WHO, answers)).items():
             self._tally.of(who).add(count, seconds)
 
 
