@@ -316,3 +316,22 @@ def test_the_app_that_is_written_names_odd_columns_and_limits(files: Files) -> N
     notes = adopted_app.told(boosted, sample.columns, sample)
     assert any("2^24" in note and "class" in note for note in notes)
     assert any("no sample" in note for note in adopted_app.told(boosted, ("a", "b"), None))
+
+
+@pytest.mark.parametrize(
+    ("values", "limits"),
+    [
+        ([10.0, 30.0], "min=0.0, max=50.0"),
+        ([-3.0, 5.0], "min=-11.0, max=13.0"),
+        ([-5.0, -2.5], "min=-7.5, max=0.0"),
+        ([7, 7], "min=0, max=14"),
+        ([0.0, 0.0], "min=0.0, max=1.0"),
+        ([0.0, 1e300], ""),
+        ([2**62, 2**63 - 1], ""),
+    ],
+)
+def test_limits_leave_room_for_what_a_small_sample_did_not_see(files: Files, values: list[float], limits: str) -> None:
+    boosted = adopted_look.look("m.onnx", files.of["boosted"])
+    sample = pl.DataFrame({"age": values, "visits": values})
+    text = adopted_app.code(boosted, adopted_app.Names("odd", "m.onnx", "left"), sample.columns, sample)
+    assert text.count(f"({limits})\n") == 2

@@ -1,7 +1,7 @@
 """The app of an adopted model as Python that runs: written once from what is in its file and in a sample, then a person's own.
 
 Columns come from the file's inputs, from the names that scikit-learn was fitted on, `--features`, or the sample; types
-from the file, and where it leaves them open from the sample; limits from the sample alone, rounded outwards.
+from the file, and where it leaves them open from the sample; limits from the sample alone, with as much room on either side.
 """
 
 from __future__ import annotations
@@ -148,7 +148,8 @@ _NO_DRIFT = "# without a sample of what it was trained on, drift has nothing to 
 
 _APP = '''"""{app}: {file}, trained elsewhere. flyball serves it, records every answer, and watches; written by `flyball adopt`.
 
-It is yours to change. Limits are those of the sample, rounded outwards: a request beyond them is refused by name.
+It is yours to change. Limits are the sample's range, and as much again on either side: what is beyond is likely of another
+unit, and is refused by name.
 """
 
 import dataframely as dy
@@ -214,11 +215,29 @@ def _columns(
             # A category that nobody has seen is for the model to judge, not for the contract.
             said.append(f"max_length={max(64, 2 << max(column.bytes[1] - 1, 0).bit_length())}")
         if column is not None and type_ not in ("dy.String", "dy.Bool") and column.least is not None:
-            low, high = infer.outward(column.least, column.greatest if column.greatest is not None else column.least)
-            said += [f"min={low:_}", f"max={high:_}"]
+            said += _limits(column.least, column.greatest if column.greatest is not None else column.least)
         if attributes[name] != name:
             said.append(f"alias={json.dumps(name, ensure_ascii=False)}")
         yield f"    {attributes[name]} = {type_}({', '.join(said)})"
+
+
+def _limits(least: float, greatest: float) -> list[str]:
+    """A sample is small, and the next row may lie beyond it: the model answered such rows, and monitors of drift tell of them.
+    What is far beyond is another unit, or a slip.
+    """
+    room = greatest - least or abs(greatest) or 1.0
+    low, high = least - room, greatest + room
+    if least >= 0:
+        low = max(low, type(low)(0))
+    elif greatest <= 0:
+        high = min(high, type(high)(0))
+    low, high = infer.outward(low, high)
+    held = all(abs(limit) < _EXACT for limit in (low, high))
+    return [f"min={low:_}", f"max={high:_}"] if held else []
+
+
+_EXACT = 2.0**53
+"""Beyond this a limit is not what it says."""
 
 
 def _type(wanted: str, have: pl.DataType | None) -> str:
