@@ -7,6 +7,7 @@ import pickle
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any
 
 import msgspec
@@ -29,6 +30,7 @@ from flyball._kernel.errors import Bug, DataError, DeclarationError, StateError
 from flyball.learn.export import adopted, adopted_app, adopted_look
 from flyball.learn.export.adopted import Adopted
 from flyball.learn.task import BINARY, REGRESSION, Task
+from flyball.serve import pace
 from tests.oracles import frames
 
 with warnings.catch_warnings():
@@ -161,6 +163,22 @@ def test_scikit_learn_answers_as_by_itself_on_names_and_texts(files: Files) -> N
     told = forest.row(adopted.compile_row(forest.form)([40.5, 3]))
     assert isinstance(told, tuple)
     assert len(told) == 3
+
+
+@pytest.mark.parametrize("name", ["pipeline", "boosted", "regressor", "pipeline.skops", "forest.skops"])
+def test_questions_to_an_adopted_model_are_answered_together_where_the_bits_are_the_same(
+    files: Files, name: str
+) -> None:
+    model = adopt(files, name, ["plan", "age", "visits"] if "pipeline" in name else ["age", "visits"])
+    rows = adopted.probes(model.form, pace.ROWS)
+    assert rows.shape == (pace.ROWS, model.features)
+    found = pace.batches(model, perf_counter, rows)
+    assert found <= 2 if name == "forest.skops" else found > 1, (
+        "a call of scikit-learn costs as much for one as for many"
+    )
+    if found < pace.ROWS:
+        alone = np.array([model.row(each) for each in rows])
+        assert model.batch(rows).tobytes() == alone.tobytes()
 
 
 def test_a_category_that_nobody_has_seen_reaches_the_model_as_it_is(files: Files) -> None:

@@ -133,7 +133,7 @@ def plan_of(session: Session, model: Model, version: str, digest: str = "") -> P
         task=task,
         finish=finish,
         seal=seal,
-        batches=pace.batches(predictor, session.clock.monotonic),
+        batches=pace.batches(predictor, session.clock.monotonic, artifacts.load_probes(session, manifest, pace.ROWS)),
         encode_rows=encode_rows,
     )
 

@@ -14,7 +14,7 @@ from flyball.learn import reference as references
 from flyball.learn.encoding import encode
 from flyball.learn.encoding.encode import Encoder
 from flyball.learn.export import adopted, predictor
-from flyball.learn.export.adopted import Form
+from flyball.learn.export.adopted import Cells, Form
 from flyball.learn.task import Kind, Task
 from flyball.release import version
 from flyball.release.version import Manifest
@@ -94,6 +94,12 @@ def load_row(session: Session, manifest: Manifest) -> tuple[EncodeRow, EncodeRow
         return adopted.compile_row(form), None
     encoder = load_encoder(session, manifest)
     return encode.compile_row(encoder), encode.compile_rows(encoder)
+
+
+def load_probes(session: Session, manifest: Manifest, rows: int) -> Cells | None:
+    """Made-up rows for the predictor of a version that reads no float32; None of one that does."""
+    form = load_form(session, manifest)
+    return None if form is None else adopted.probes(form, rows)
 
 
 def load_finish(session: Session, manifest: Manifest) -> finish.Finish:

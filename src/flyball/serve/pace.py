@@ -8,9 +8,10 @@ must not depend on who asked at the same moment (linear algebra sums many rows i
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from flyball.learn.export.predictor import Matrix, Predictor
 from flyball.learn.task import Answers
@@ -18,6 +19,8 @@ from flyball.serve.plan import NEVER
 
 SIZES: Final = (2, 4, 8, 16, 32, 64)
 """Batches that are tried."""
+
+ROWS: Final = SIZES[-1]
 
 PROVEN: Final = (1, 2, 3, 4, 5, 7, 8, 13, 16, 31, 64)
 """Batches of which bits are compared: libraries sum four, eight or sixteen rows otherwise than those that are left over."""
@@ -35,16 +38,17 @@ WIDEST: Final = 4096
 """Columns up to which a predictor is measured; a wider one answers alone."""
 
 
-def batches(predictor: Predictor, seconds: Callable[[], float]) -> int:
+def batches(predictor: Predictor, seconds: Callable[[], float], matrix: npt.NDArray[Any] | None = None) -> int:
     """The least number of questions from which on one call for all is faster; `NEVER` where none is, or bits differ.
 
     Args:
         predictor: asked with made-up rows; what it raises at them is taken for "never".
         seconds: a monotonic clock.
+        matrix: those rows, `ROWS` of them, where it does not read float32.
     """
     if not 0 < predictor.features <= WIDEST:
         return NEVER
-    matrix = _rows(predictor.features)
+    matrix = _rows(predictor.features) if matrix is None else matrix
     try:
         if not _agree(predictor, matrix, seconds):
             return NEVER

@@ -122,6 +122,28 @@ def compile_row(form: Form) -> Any:
     return row
 
 
+def probes(form: Form, rows: int) -> Cells:
+    """Made-up rows: numbers of all sizes, every other row of whole ones; texts that no model has seen: (rows, columns)."""
+    chance = np.random.default_rng(1788)
+    found: Cells = np.empty((rows, form.width), dtype=np.object_)
+    place = 0
+    for each in form.inputs:
+        for _ in each.columns:
+            whole = chance.integers(0, 3, rows)
+            wide = chance.normal(size=rows) * 10 ** chance.uniform(-2, 2, rows)
+            match each.dtype:
+                case "string":
+                    found[:, place] = [f"no-{n}" for n in whole.tolist()]
+                case "bool":
+                    found[:, place] = [n > 0 for n in whole.tolist()]
+                case "int32" | "int64":
+                    found[:, place] = whole.tolist()
+                case _:
+                    found[:, place] = np.where(np.arange(rows) % 2, wide, whole).tolist()
+            place += 1
+    return found
+
+
 Run = Callable[[Sequence[npt.NDArray[Any]]], npt.NDArray[Any]]
 """Asks the library: arrays, one for each input, to whatever it answers."""
 
