@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import msgspec
 import pytest
 
 from flyball import edge
@@ -80,7 +81,7 @@ def test_a_bundle_says_what_the_server_says(till: Session, zipped: Path) -> None
         (read,), _ = plan.decode(json.dumps(sent).encode())
         question = plans.question(plan, read, row["placed"] + timedelta(days=3), 0.0)
         answer = plans.attempt(plan, question, 1, "champion", till.clock).answer
-        said = here.predict(sent, {"lately": answer.features["lately"]})
+        said = here.predict(sent, {"lately": msgspec.to_builtins(answer.features)["lately"]})
         assert said == {"output": answer.output}
     assert here.selfcheck() == {"rows": bundle.GOLDEN, "exact": True, "farthest": 0.0}
 
