@@ -590,6 +590,19 @@ def test_a_backup_is_alone_and_elsewhere(shop: Shop, tmp_path: Path) -> None:
         restoring.key(tmp_path / "no.pem")
 
 
+def test_it_is_one_home_however_it_is_named(shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Delta tells the whole paths of its files, with no link in them."""
+    home = shop.project / ".flyball"
+    whole = copying.take(shop.session(), tmp_path / "taken")
+    (tmp_path / "link").symlink_to(home)
+    monkeypatch.chdir(shop.project)
+    for named in (Path(".flyball"), Path("..") / shop.project.name / ".flyball", tmp_path / "link"):
+        again = copying.take(shop.session(named), tmp_path / "taken")
+        assert (again.head, again.files, again.tables) == (whole.head, whole.files, whole.tables)
+    with pytest.raises(StateError, match="backup-inside-home"):
+        copying.take(shop.session(Path(".flyball")), home / "backups")
+
+
 def test_leases_are_not_carried_over(shop: Shop, tmp_path: Path) -> None:
     session = shop.session()
     token = session.lease.acquire("shop/loop", "somebody", session.clock.now().replace(year=2999))

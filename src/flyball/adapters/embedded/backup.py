@@ -91,10 +91,10 @@ def take(session: Session, to: Path, keep: int | None = None, tell: Tell = silen
         AdapterError: `backup-unwritable`, `backup-copy-failed`.
         RetryableError: `backup-busy`, `backup-never-still`, `disk-full`.
     """
-    home = session.home
+    home = session.home.resolve()  # as tables name their files
     if not (home / FACTS).is_file():
         raise StateError("nothing-to-back-up", f"There is nothing in {home} yet.", next="flyball apply")
-    if to.resolve().is_relative_to(home.resolve()):
+    if to.resolve().is_relative_to(home):
         raise StateError(
             "backup-inside-home",
             f"The backup would lie in {to}, within the home itself.",
