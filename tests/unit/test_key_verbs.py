@@ -93,17 +93,18 @@ def test_a_life_of_a_key(home: Home) -> None:
     shop = home.tokens[-1]
     home.run("key", "rotate", "till", "shop", "--grace", "1h", secret=True)
     assert [home.who(t, "predict") for t in (shop, home.tokens[-1])] == ["shop", "shop"]
-    home.run("key", "rotate", "till", "shop", "--grace", "0s", "--reason", "it leaked", secret=True)
+    leaked = ("--grace", "0s", "--reason", "it leaked", "--rate", "30/min")
+    assert home.run("key", "rotate", "till", "shop", *leaked, secret=True)["rate"] == "0.5/s, 1 at once"
     assert [home.who(t, "predict") for t in home.tokens[2:]] == ["", "", "shop"]
     listed = {k["name"]: k for k in home.run("key", "list", "till")["keys"]}
     assert set(listed) == {"local", "ada", "shop"}
-    assert (listed["shop"]["rate"], listed["shop"]["expires"]) == ("5/s, 9 at once", "2999-01-01T00:00:00Z")
+    assert (listed["shop"]["rate"], listed["shop"]["expires"]) == ("0.5/s, 1 at once", "2999-01-01T00:00:00Z")
     assert all(k["changed"] and k["holds"] for k in listed.values())
     home.run("key", "revoke", "till", "shop", "--reason", "closed")
     assert home.who(home.tokens[-1], "predict") == ""
     assert deeds(home) == [
         ("ada", "took the key shop away"),
-        ("ada", "gave the key shop another token"),
+        ("ada", "gave the key shop another token, and the rate 0.5/s, 1 at once"),
         ("ada", "gave the key shop another token"),
         ("ada", "made the key shop: predict"),
         ("local", "made the key ada: admin, read"),
@@ -137,6 +138,8 @@ def test_the_token_of_the_owner_is_replaced_where_it_lies(home: Home) -> None:
         (("new", "till", "ada", "--scope", "read", "--until", "2020-01-01"), 2),
         (("new", "till", "ada", "--scope", "read", "--expires", "9d", "--until", "2999-01-01"), 2),
         (("rotate", "till", "nobody"), "no-such-key"),
+        (("rotate", "till", "nobody", "--rate", "9/s"), "no-such-key"),
+        (("rotate", "till", "local", "--rate", "fast"), 2),
         (("revoke", "till", "nobody"), "no-such-key"),
         (("revoke", "till", "local"), "last-admin-key"),
     ],
@@ -145,7 +148,7 @@ def test_what_is_refused_changes_nothing(home: Home, arguments: tuple[str, ...],
     before, head = (home.folder / "keys.json").read_bytes(), home.session.facts.head()
     said = home.run("key", *arguments, code=2 if code == 2 else 1)
     assert said["error"]["code"] == ("usage" if code == 2 else code)
-    assert code != 2 or said["error"]["next"] == "flyball key new --help"
+    assert code != 2 or said["error"]["next"] == f"flyball key {arguments[0]} --help"
     assert ((home.folder / "keys.json").read_bytes(), home.session.facts.head()) == (before, head)
 
 

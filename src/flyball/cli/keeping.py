@@ -1,4 +1,4 @@
-"""What the verbs of keys share: spans and ends, and how a key is told."""
+"""What the verbs of keys share: spans, ends and rates, and how a key is told."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from flyball.cycle.keyring import Issued
     from flyball.runtime import Session
     from flyball.serve.auth import Key
+    from flyball.serve.rates import Rate
 
 _UNITS = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
 
@@ -25,6 +26,10 @@ Until = Annotated[
     datetime | None,
     typer.Option("--until", formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"], help="It holds until this moment (UTC)."),
 ]
+Often = Annotated[
+    str | None,
+    typer.Option("--rate", help="Requests that each server process takes: 100/s, 30/min, 100/s:500.", metavar="RATE"),
+]
 Reason = Annotated[str, typer.Option("--reason", help="Why; is recorded.")]
 
 
@@ -34,6 +39,16 @@ def span(text: str, option: str) -> timedelta:
     if found is None:
         raise typer.BadParameter(f"{text[:40]!r} is no span: write 90d, 36h, 15m or 30s", param_hint=option)
     return timedelta(**{_UNITS[found[2]]: int(found[1])})
+
+
+def rate(text: str | None) -> Rate | None:
+    """`100/s`, `30/min` or `100/s:500`, if one is said."""
+    from flyball.serve import rates
+
+    try:
+        return rates.parse(text) if text is not None else None
+    except ValueError as problem:
+        raise typer.BadParameter(str(problem), param_hint="--rate") from None
 
 
 def end(expires: str | None, until: datetime | None, now: datetime) -> datetime | None:

@@ -10,7 +10,6 @@ from flyball.cli import keeping, opening, operating, options
 
 if TYPE_CHECKING:
     from flyball.serve.auth import Scope
-    from flyball.serve.rates import Rate
 
 
 def run(
@@ -22,18 +21,13 @@ def run(
     ] = None,
     expires: keeping.Expires = None,
     until: keeping.Until = None,
-    rate: Annotated[
-        str | None,
-        typer.Option(
-            "--rate", help="Requests that each server process takes: 100/s, 30/min, 100/s:500.", metavar="RATE"
-        ),
-    ] = None,
+    rate: keeping.Often = None,
     home: options.Home = None,
     clock: options.ClockFile = None,
     as_json: options.Json = False,
 ) -> int:
     """Make a key and print its token, which is kept nowhere. Needs a key with the scope `admin`; is recorded."""
-    scopes, allowed = _scopes(scope or []), _rate(rate)
+    scopes, allowed = _scopes(scope or []), keeping.rate(rate)
     from flyball.cycle import keyring
 
     session = opening.session(app, home, clock)
@@ -54,12 +48,3 @@ def _scopes(given: list[str]) -> frozenset[Scope]:
     if not found or len(found) != len(set(given)):
         raise typer.BadParameter(f"say what it may do, of {', '.join(sorted(SCOPES))}", param_hint="--scope")
     return found
-
-
-def _rate(text: str | None) -> Rate | None:
-    from flyball.serve import rates
-
-    try:
-        return rates.parse(text) if text is not None else None
-    except ValueError as problem:
-        raise typer.BadParameter(str(problem), param_hint="--rate") from None

@@ -18,12 +18,14 @@ def run(
     ] = "24h",
     expires: keeping.Expires = None,
     until: keeping.Until = None,
+    rate: keeping.Often = None,
     reason: keeping.Reason = "",
     home: options.Home = None,
     clock: options.ClockFile = None,
     as_json: options.Json = False,
 ) -> int:
     """Give a key another token and print it; that of `local` goes into its file. Needs the scope `admin`; is recorded."""
+    allowed = keeping.rate(rate)
     from flyball.adapters.embedded import tokens
     from flyball.cycle import keyring
 
@@ -36,6 +38,7 @@ def run(
         keeping.end(expires, until, session.clock.now()),
         reason,
         partial(tokens.place_token, session.home) if owner else None,
+        allowed,
     )
     done = keyring.rotate(session, keeping.store(session), wanted, by=by)
     if not owner:

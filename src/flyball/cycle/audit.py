@@ -54,7 +54,7 @@ WORDS: Final[dict[str, str]] = {
     "serve.keeping": "had answers kept for {days}",
     "serve.key_made": "made the key {key}: {scopes}",
     "serve.key_revoked": "took the key {key} away",
-    "serve.key_rotated": "gave the key {key} another token",
+    "serve.key_rotated": "gave the key {key} another token{rated}",
 }
 """The kinds of facts that name who did it -> what that was."""
 
@@ -129,5 +129,6 @@ def _words(fact: facts.Stored, said: dict[str, Any]) -> str:
         "word": "yes" if said.get("yes", True) else "no",
         "overridden": " although its gates did not" if said.get("overridden") else "",
         "scopes": ", ".join(said.get("scopes", ())),
+        "rated": f", and the rate {said['rate']}" if said.get("rate") else "",
     }
     return WORDS[fact.kind].format_map(said | more).strip()

@@ -51,6 +51,7 @@ class Rotation:
 
     Attributes:
         place: where the token is put, instead of being told: the owner's own lies in a file.
+        rate: how often it may ask from now on; None leaves it.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Rotation:
     expires: datetime | None = None
     reason: str = ""
     place: Callable[[str], None] | None = None
+    rate: Rate | None = None
 
 
 def make(session: Session, store: Store, wanted: Wanted, *, by: str) -> Issued:
@@ -97,10 +99,19 @@ def rotate(session: Session, store: Store, wanted: Rotation, *, by: str) -> Issu
     sha256, name = auth.digest(token), wanted.name
     with held(session, LEASE):
         before = session.keys.all()
+        if wanted.rate is not None:
+            before = keyring.rated(before, name, wanted.rate)
         after = keyring.rotate(before, name, sha256, now, wanted.grace, wanted.expires)
         key = keyring.find(after, name)
-        until = now + wanted.grace
-        _record(session, KeyRotated(key=name, expires=key.expires, former_until=until, by=by, reason=wanted.reason))
+        said = KeyRotated(
+            key=name,
+            expires=key.expires,
+            former_until=now + wanted.grace,
+            rate=str(wanted.rate) if wanted.rate is not None else None,
+            by=by,
+            reason=wanted.reason,
+        )
+        _record(session, said)
         if wanted.place is not None:
             store(keyring.rotate(before, name, sha256, now, max(wanted.grace, MENDS), wanted.expires))
             wanted.place(token)
