@@ -18,12 +18,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from flyball import client as clients
 from flyball._kernel.errors import AdapterError, DataError, DeclarationError, RetryableError
 from flyball.adapters.memory.outcomes import MemoryOutcomes
 from flyball.checks.clock import Wound
-from flyball.client import Client, Outcome, Prediction, Refused
-from flyball.serve import auth, reply
+from flyball.client import Client, Outcome, Prediction, Recorded, Refused, line
+from flyball.serve import auth, journal, reply
 from flyball.serve.auth import Key, Keys
 from tests.live import ROW, Live, live, plan
 
@@ -61,6 +60,17 @@ def test_answers_are_typed_and_recorded(shop: Live, client: Client) -> None:
 def test_an_answer_has_the_fields_that_the_server_says() -> None:
     theirs = {f.name: f.type for f in msgspec.structs.fields(reply.Prediction)}
     assert {f.name: f.type for f in msgspec.structs.fields(Prediction)} == theirs
+    assert set(Recorded.__struct_fields__) == set(journal.Entry.__struct_fields__)
+
+
+def test_what_is_recorded_is_read_by_its_id(shop: Live, client: Client) -> None:
+    answer = client.predict(ASKED, "orders")
+    found, entry = client.recorded(answer.id), shop.journal.find(answer.id)
+    assert entry is not None
+    assert msgspec.structs.asdict(found) == msgspec.to_builtins(entry) | {"outputs": ()}
+    assert (found.version, found.output, found.inputs["placed"]) == ("orders-1", 4.0, "2026-11-20T12:00:00Z")
+    with pytest.raises(Refused, match="no-such-prediction"):
+        client.recorded("../readyz")
 
 
 def test_outcomes_are_taken_repeated_and_refused(client: Client) -> None:
@@ -154,7 +164,7 @@ def scripted(*replies: bytes) -> Iterator[tuple[str, list[bytes]]]:
         thread = threading.Thread(target=serve)
         thread.start()
         yield f"http://127.0.0.1:{listening.getsockname()[1]}", asked
-        thread.join(5)
+        thread.join(30)
         assert not thread.is_alive()
 
 
@@ -212,12 +222,12 @@ def test_what_is_no_servers_reply_is_told_as_that() -> None:
 def test_connections_are_kept_and_one_that_was_closed_is_noticed(shop: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Any] = []
 
-    class Counted(clients.HTTPConnection):
+    class Counted(line.HTTPConnection):
         def connect(self) -> None:
             made.append(self)
             super().connect()
 
-    monkeypatch.setattr(clients, "HTTPConnection", Counted)
+    monkeypatch.setattr(line, "HTTPConnection", Counted)
     with Client(f"http://127.0.0.1:{shop.port}", TOKEN) as client:
         for _ in range(3):
             client.predict(ROW, "orders")

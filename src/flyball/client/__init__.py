@@ -11,27 +11,25 @@ whose reply was lost is not: it may be recorded, and a second one would be anoth
 
 from __future__ import annotations
 
-import selectors
-import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
-from typing import Any, Final, Literal, NamedTuple, Self, TypeVar, overload
-from urllib.parse import quote, urlsplit
+from typing import Any, Literal, Self, TypeVar, overload
+from urllib.parse import quote
 
 import msgspec
 
 from flyball._kernel.errors import AdapterError, DataError, DeclarationError, FlyballError, RetryableError
+from flyball.client.line import Line, Lost, Reply
 
 T = TypeVar("T")
 
-IDLE: Final = 30.0
-"""Seconds after which a connection is not used again: less than a server keeps it, so that the two seldom cross."""
-
 
 class Prediction(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer to one question; see docs/reference/http.md. Of the last three it has what its model has."""
+    """The answer to one question; see docs/reference/http.md. Of the last three it has what its model has.
+
+    Spelt as `serve.reply` spells it, and not taken from there: a caller has none of the libraries of a server.
+    """
 
     id: str
     model: str
@@ -43,6 +41,43 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     decision: bool | str | None = None
     probabilities: dict[str, float] | None = None
     quantiles: dict[str, float] | None = None
+
+
+class Recorded(msgspec.Struct, frozen=True, kw_only=True):
+    """One attempt to answer a question, as the journal has it: `serve.journal.Entry`, for a caller.
+
+    Attributes:
+        asked: microseconds since 1970 UTC.
+        role: "champion", "canary", "shadow" or "override"; or the fallback that answered.
+        key: of the question, as JSON.
+        inputs: the request by column, personal columns as keyed hashes.
+        features: what the model read, by name.
+        output: None where the attempt failed; `outputs`: of an answer of several numbers all of them.
+        latency_us: microseconds that it took; `via`: which predictor.
+        failed: the code of the error of an attempt that gave no answer; "" if it gave one.
+        process, segment, seq: where it lies in the journal.
+    """
+
+    id: str
+    asked: int
+    app: str
+    model: str
+    version: str
+    epoch: int
+    role: str
+    within_tolerance: bool
+    key: str
+    inputs: Mapping[str, Any]
+    features: Mapping[str, float | int | str | None]
+    output: float | None
+    outputs: tuple[float, ...] = ()
+    decision: bool | str | None = None
+    latency_us: int
+    via: str
+    failed: str = ""
+    process: str
+    segment: str
+    seq: int
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -113,12 +148,6 @@ class _Error(msgspec.Struct, frozen=True):
     error: _Said
 
 
-class _Reply(NamedTuple):
-    status: int
-    again: float | None
-    body: bytes
-
-
 class Client:
     """A server, as one caller sees it; threads may share it.
 
@@ -148,12 +177,11 @@ class Client:
         headers = {"Accept": "application/json"}
         if token is not None:
             token = token.strip()  # as it comes from a file
-            if not (
-                token.isascii() and token.isprintable() and token
-            ):  # which the header would say with the token in it
+            # What no header can hold is refused here: the error of the header would show it.
+            if not (token.isascii() and token.isprintable() and token):
                 raise DeclarationError("token-unreadable", "This is no token of a key.", next="Give one line of text.")
             headers["Authorization"] = f"Bearer {token}"
-        self._line = _Line(url, headers, timeout, ca_file)
+        self._line = Line(url, headers, timeout, ca_file)
         self._timeout, self._tries, self._wait = timeout, max(1, tries), wait
 
     def __enter__(self) -> Self:
@@ -224,6 +252,16 @@ class Client:
             return _decoded(reply.body, Taken)
         return _decoded(self._went_well(reply), Taken)
 
+    def recorded(self, prediction: str) -> Recorded:
+        """What is recorded of an answer, by its id; on an exposed server it needs the scope `read`.
+
+        Raises:
+            Refused: `no-such-prediction`, among others.
+            AdapterError, RetryableError: as `outcomes`.
+        """
+        reply = self._send("GET", f"/predictions/{quote(prediction, safe='')}", None, again=True)
+        return _decoded(self._went_well(reply), Recorded)
+
     def ready(self) -> Ready:
         """Who answers.
 
@@ -241,19 +279,16 @@ class Client:
         """
         return self._went_well(self._send("GET", "/metrics", None, again=True)).decode("utf-8", "replace")
 
-    def _went_well(self, reply: _Reply) -> bytes:
+    def _went_well(self, reply: Reply) -> bytes:
         if reply.status in (200, 202):
             return reply.body
         try:
             said = msgspec.json.decode(reply.body, type=_Error).error
-        except (
-            msgspec.DecodeError,
-            UnicodeDecodeError,
-        ):  # it was no server of ours that answered, but something before it
+        except (msgspec.DecodeError, UnicodeDecodeError):  # said by no server of ours, but by something before it
             said = _Said(f"http-{reply.status}", f"The status is {reply.status}, and what was said is not a server's.")
         raise Refused(reply.status, said, reply.again)
 
-    def _send(self, method: str, path: str, body: bytes | None, *, again: bool) -> _Reply:
+    def _send(self, method: str, path: str, body: bytes | None, *, again: bool) -> Reply:
         """Send until there is a reply.
 
         Args:
@@ -268,7 +303,7 @@ class Client:
                 if reply.status not in (429, 503) or reply.again is None:
                     return reply
                 pause = max(reply.again, 0.0)
-            except _Lost as lost:
+            except Lost as lost:
                 if lost.sent and not again:
                     raise AdapterError(
                         "answer-unknown",
@@ -286,98 +321,6 @@ class Client:
                 return reply
             self._wait(pause)
             waited += pause
-
-
-class _Line:
-    """The connections to one server: those that are idle are kept, and any thread may take one.
-
-    Args:
-        url: of the server.
-        headers: of every request.
-        timeout: of each thing that is waited for, seconds.
-    """
-
-    def __init__(self, url: str, headers: Mapping[str, str], timeout: float, ca_file: str | None) -> None:
-        try:
-            parts = urlsplit(url)
-            self.host, self._port, self._path = parts.hostname or "", parts.port, parts.path.rstrip("/")
-            sound = bool(self.host) and not (parts.query or parts.fragment or parts.username)
-        except ValueError:  # a port that is no number, or half an address in brackets
-            sound = False
-        if not sound or parts.scheme not in ("http", "https"):
-            raise DeclarationError(
-                "server-address", "This is no address of a server.", next="Give one such as http://127.0.0.1:8741."
-            )
-        try:
-            self._tls = ssl.create_default_context(cafile=ca_file) if parts.scheme == "https" else None
-        except OSError as problem:
-            raise AdapterError(
-                "ca-file-unreadable", "The certificates to trust cannot be read.", why=_reason(problem)
-            ) from None
-        self.headers, self._timeout = headers, timeout
-        self._kept: list[tuple[HTTPConnection, float]] = []
-        """With when each was last used."""
-
-    def close(self) -> None:
-        while self._kept:
-            self._kept.pop()[0].close()
-
-    def once(self, method: str, path: str, body: bytes | None) -> _Reply:
-        connection = self._connected()
-        try:
-            headers = self.headers if body is None else {**self.headers, "Content-Type": "application/json"}
-            connection.request(method, self._path + path, body, headers)
-            got = connection.getresponse()
-            said, closes = got.read(), got.will_close
-        except (OSError, HTTPException) as problem:
-            connection.close()
-            raise _Lost(sent=True, why=_reason(problem)) from None
-        if closes:
-            connection.close()
-        else:
-            self._kept.append((connection, time.perf_counter()))
-        after = got.getheader("Retry-After", "")
-        return _Reply(got.status, float(after) if after.isascii() and after.isdigit() else None, said)
-
-    def _connected(self) -> HTTPConnection:
-        """A connection that was kept and still stands, or a new one."""
-        while self._kept:
-            try:
-                kept, used = self._kept.pop()
-            except IndexError:  # another thread took the last one
-                break
-            if time.perf_counter() - used < IDLE and not _closed(kept):
-                return kept
-            kept.close()
-        if self._tls is None:
-            connection = HTTPConnection(self.host, self._port, timeout=self._timeout)
-        else:
-            connection = HTTPSConnection(self.host, self._port, timeout=self._timeout, context=self._tls)
-        try:
-            connection.connect()
-        except OSError as problem:
-            connection.close()
-            raise _Lost(sent=False, why=_reason(problem)) from None
-        return connection
-
-
-class _Lost(Exception):
-    def __init__(self, *, sent: bool, why: str) -> None:
-        self.sent, self.why = sent, why
-        super().__init__(why)
-
-
-def _reason(problem: OSError | HTTPException) -> str:
-    if isinstance(problem, TimeoutError):
-        return "it took too long"
-    return f"{type(problem).__name__}: {problem}".rstrip(": ")
-
-
-def _closed(connection: HTTPConnection) -> bool:
-    """Whether the server has ended it meanwhile: something to read, where nothing was asked."""
-    with selectors.DefaultSelector() as selector:
-        selector.register(connection.sock, selectors.EVENT_READ)
-        return bool(selector.select(0))
 
 
 def _encoded(value: object) -> bytes:
