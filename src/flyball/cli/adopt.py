@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import keyword
 import re
 import shutil
@@ -12,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from flyball._kernel.errors import DeclarationError, FlyballError, StateError
-from flyball.cli import options, say
+from flyball._kernel.errors import FlyballError
+from flyball.cli import new, options, say
 
 if TYPE_CHECKING:
     import polars as pl
@@ -39,7 +38,11 @@ def run(
 ) -> int:
     """Write an app around a model that was trained elsewhere; no code of its file runs."""
     plain = name or re.sub(r"[^a-z0-9]+", "_", file.name.rpartition(".")[0].lower()).strip("_")
-    folder = _folder(name or plain)
+    folder = new.fresh(
+        name or plain,
+        "flyball adopt FILE --name my_app",
+        "Choose another name; or replace the file in it, and the next flyball apply makes a version of that.",
+    )
     if not outcome.isidentifier() or keyword.iskeyword(outcome) or outcome.startswith("_"):
         raise typer.BadParameter(f"{outcome!r} is no name of a column", param_hint="--outcome")
     if not file.is_file():
@@ -67,26 +70,6 @@ def run(
         say.line(f"  {escape(note)}")
     say.line(f"[dim]next: flyball apply {escape(str(folder))}; flyball up {escape(str(folder))}[/]")
     return 0
-
-
-def _folder(name: str) -> Path:
-    folder = Path(name)
-    plain = folder.name
-    if not re.fullmatch(r"[a-z][a-z0-9_]{0,62}", plain) or keyword.iskeyword(plain) or importlib.util.find_spec(plain):
-        raise DeclarationError(
-            "name-not-plain",
-            f"{plain!r} cannot name an app.",
-            why="It becomes a Python package, part of paths and of addresses, and must hide no other package.",
-            next="Use a lower-case letter, then letters, digits and underscores: flyball adopt FILE --name my_app",
-        )
-    if folder.exists():
-        raise StateError(
-            "folder-exists",
-            f"{folder} is there already.",
-            why="Nothing of yours is overwritten.",
-            next="Choose another name; or replace the file in it, and the next flyball apply makes a version of that.",
-        )
-    return folder
 
 
 def _rows(path: Path) -> pl.DataFrame:

@@ -141,22 +141,8 @@ def run(
     as_json: options.Json = False,
 ) -> int:
     """Make a project that runs: app, preparation, and made-up data to try it on."""
-    folder = Path(name)
+    folder = fresh(name, "flyball new my_app", "Choose another name.")
     plain = folder.name
-    if not re.fullmatch(r"[a-z][a-z0-9_]{0,62}", plain) or keyword.iskeyword(plain) or importlib.util.find_spec(plain):
-        raise DeclarationError(
-            "name-not-plain",
-            f"{plain!r} cannot name an app.",
-            why="It becomes a Python package, part of paths and of addresses, and must hide no other package.",
-            next="Use a lower-case letter, then letters, digits and underscores: flyball new my_app",
-        )
-    if folder.exists():
-        raise StateError(
-            "folder-exists",
-            f"{folder} is there already.",
-            why="Nothing of yours is overwritten.",
-            next="Choose another name.",
-        )
     files = {
         "__init__.py": f'"""The application {plain}."""\n',
         "app.py": APP.format(name=plain),
@@ -174,3 +160,31 @@ def run(
     else:
         say.line(f"{say.MARKS['done']} {folder}  [dim]next: flyball plan {folder}[/]")
     return 0
+
+
+def fresh(name: str, example: str, otherwise: str) -> Path:
+    """The folder of an app that is to be made; it is not there yet.
+
+    Args:
+        name: of the folder, or a path to it; its last part names the app.
+        example: the verb with a name that can be one.
+        otherwise: what to do where the folder is there.
+
+    Raises:
+        DeclarationError: `name-not-plain`.
+        StateError: `folder-exists`.
+    """
+    folder = Path(name)
+    plain = folder.name
+    if not re.fullmatch(r"[a-z][a-z0-9_]{0,62}", plain) or keyword.iskeyword(plain) or importlib.util.find_spec(plain):
+        raise DeclarationError(
+            "name-not-plain",
+            f"{plain!r} cannot name an app.",
+            why="It becomes a Python package, part of paths and of addresses, and must hide no other package.",
+            next=f"Use a lower-case letter, then letters, digits and underscores: {example}",
+        )
+    if folder.exists():
+        raise StateError(
+            "folder-exists", f"{folder} is there already.", why="Nothing of yours is overwritten.", next=otherwise
+        )
+    return folder

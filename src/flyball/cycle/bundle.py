@@ -12,7 +12,6 @@ over by whoever asks. Golden rows are made up, so that nobody's data leaves; the
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import random
 import zipfile
@@ -31,6 +30,7 @@ from flyball._kernel.facts import Fact, Said
 from flyball.cycle import answering, artifacts, causes, chosen, predict
 from flyball.cycle.described import described, unchecked
 from flyball.cycle.session import Session
+from flyball.cycle.zipped import zipped
 from flyball.data import contract
 from flyball.data.contract import Personal, Spec
 from flyball.edge import Edge, Refused, load
@@ -39,7 +39,7 @@ from flyball.learn.encoding import encode
 from flyball.learn.encoding.encode import Encoder
 from flyball.learn.export import doubled, graph, parity, predictor, several
 from flyball.learn.features import offline, portable
-from flyball.learn.features.declare import Computed, Given
+from flyball.learn.features.declare import Computed, Given, Text
 from flyball.learn.model import Model
 from flyball.release.version import Manifest
 
@@ -47,8 +47,6 @@ GOLDEN = 32
 """Rows that a bundle is made with."""
 _SEED = 1788
 _FROM = datetime(2026, 1, 1, tzinfo=UTC)
-_EPOCH = (1980, 1, 1, 0, 0, 0)
-"""The time of every file in the zip: the first that a zip can say."""
 _MAIN = b'''"""This bundle, run; see flyball_edge."""
 
 import sys
@@ -241,7 +239,7 @@ def _golden(
 ) -> list[dict[str, Any]]:
     """Made-up rows, and what the server's own predictor answers to the features that Polars makes of them."""
     chance = random.Random(_SEED)  # noqa: S311 - repeatable is what it must be
-    words = {c.name: [str(v) for v in c.vocabulary] for c in encoder.columns if c.reads in ("text", "prose")}
+    words = _words(model, encoder, chance)
     rows = [{c["name"]: _cell(c, words, chance) for c in says["columns"]} for _ in range(GOLDEN)]
     handed = {f["name"] for f in says["features"] if f["how"] == "handed"}
     columns = {c.name: c for c in encoder.columns}
@@ -260,9 +258,19 @@ def _golden(
     task, finish = answering.task_of(session, model, manifest), artifacts.load_finish(session, manifest)
     told = predict.told(np.array(answers, dtype=np.float64), frame, task, finish)
     return [
-        {"row": _said(each), "features": own, "answer": _answer({s.name: s[n] for s in told})}
+        {"row": _said(each, says["columns"]), "features": own, "answer": _answer({s.name: s[n] for s in told})}
         for n, (each, own) in enumerate(zip(rows, given, strict=True))
     ]
+
+
+def _words(model: Model, encoder: Encoder, chance: random.Random) -> dict[str, list[str]]:
+    """What may stand in the columns that are texts: values that are known, or some of the terms that a feature reads there."""
+    known = {c.name: [str(v) for v in c.vocabulary] for c in encoder.columns if c.reads in ("text", "prose")}
+    for feature in model.features.features:
+        if isinstance(feature, Text) and (terms := known.get(feature.name)):
+            phrases = [" ".join(chance.choices(terms, k=chance.randint(1, 4))) for _ in range(GOLDEN)]
+            known |= {name: phrases for name in feature.expression.columns if name not in known}
+    return known
 
 
 def _only(model: Model, handed: set[str]) -> Any:
@@ -287,10 +295,9 @@ def _cell(column: Mapping[str, Any], words: Mapping[str, Sequence[str]], chance:
             value = chance.uniform(start, float(high) if high is not None else start + 2000)
             return value if column["type"] == "float" else float(np.float32(value))
         case "text":
-            known = column.get("values") or words.get(name)
-            if known:
-                return chance.choice(known)
-            return "a" * max(1, limits.get("min_bytes", 1))
+            least, most = limits.get("min_bytes", 1), limits.get("max_bytes", 1000)
+            found = chance.choice(column.get("values") or words.get(name) or [""])
+            return found if least <= len(found.encode()) <= most else "a" * max(1, least)
         case "moment":
             return _FROM + timedelta(microseconds=chance.randrange(4 * 365 * 86_400_000_000))
         case "day":
@@ -307,9 +314,16 @@ def _handed(column: Any, chance: random.Random) -> Any:
     return chance.choice([*column.vocabulary, unseen])
 
 
-def _said(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row as JSON says it."""
-    return {name: value.isoformat() if hasattr(value, "isoformat") else value for name, value in row.items()}
+def _said(row: Mapping[str, Any], columns: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """A row as JSON says it, without the columns that may be left out and not be null."""
+    found = dict[str, Any]()
+    for column in columns:
+        name, value = column["name"], row[column["name"]]
+        if value is not None or column["nullable"]:
+            found[name] = value.isoformat() if hasattr(value, "isoformat") else value
+        elif column["required"]:
+            found[name] = ""  # of a type that no bundle reads
+    return found
 
 
 def _answer(told: Mapping[str, Any]) -> dict[str, Any]:
@@ -328,7 +342,7 @@ def _canonical(value: Any) -> bytes:
 
 
 def _zipped(session: Session, manifest: Manifest, says: bytes, graphs: Mapping[str, bytes]) -> bytes:
-    """The bytes of the zip; nothing is compressed, since what that yields depends on the library."""
+    """The bytes of the zip, with what it is signed by."""
     files = {"__main__.py": _MAIN, "bundle.json": says, **graphs}
     for entry in resources.files("flyball.edge").iterdir():
         if entry.name.endswith(".py"):
@@ -342,13 +356,7 @@ def _zipped(session: Session, manifest: Manifest, says: bytes, graphs: Mapping[s
     }
     signed = _canonical(described_)
     files |= {"manifest.json": signed, "signature": session.signer.sign(_covered(signed)).encode()}
-    whole = io.BytesIO()
-    with zipfile.ZipFile(whole, "w", zipfile.ZIP_STORED) as archive:
-        for name in sorted(files):
-            info = zipfile.ZipInfo(name, date_time=_EPOCH)
-            info.create_system, info.external_attr = 3, 0o644 << 16
-            archive.writestr(info, files[name])
-    return whole.getvalue()
+    return zipped(files)
 
 
 def _covered(manifest: bytes) -> bytes:

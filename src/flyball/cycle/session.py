@@ -145,9 +145,8 @@ def _taken(session: Session, name: str) -> bool:
 
 def _renew(session: Session, name: str, over: threading.Event) -> None:
     while not over.wait(TERM.total_seconds() / RENEWALS):
-        with suppress(
-            AdapterError
-        ):  # a busy disk; the next renewal may come through, and `still_held` has the last word
+        # A busy disk: the next renewal may come through, and `still_held` has the last word.
+        with suppress(AdapterError):
             if not _taken(session, name):
                 return
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import httptools
 
 from flyball._kernel.errors import DataError
 from flyball.serve import guard
 from flyball.serve.guard import Refused
-
-CLOSE: Final = ((b"connection", b"close"),)
-"""Where its next request begins is unknown."""
+from flyball.serve.message import CLOSE
 
 
 class Chunks:
@@ -45,9 +41,9 @@ class Chunks:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as problem:
             if not self._whole:
-                raise Refused(400, _broken(str(problem)[:100]), CLOSE) from None
+                raise Refused(400, _broken(str(problem)[:100]), (CLOSE,)) from None
         if len(self.body) > self._most:
-            raise Refused(413, guard.too_large(f"more than {self._most:,} bytes", f"{self._most:,} bytes"), CLOSE)
+            raise Refused(413, guard.too_large(f"more than {self._most:,} bytes", f"{self._most:,} bytes"), (CLOSE,))
         return self._whole
 
 

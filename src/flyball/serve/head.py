@@ -12,8 +12,9 @@ from typing import NamedTuple
 import httptools
 
 from flyball._kernel.errors import DataError
+from flyball.serve import guard
 from flyball.serve.guard import Refused
-from flyball.serve.message import Header
+from flyball.serve.message import CLOSE, Header
 
 LONGEST = 16 * 1024
 """Bytes of a head."""
@@ -116,12 +117,9 @@ def _length(headers: list[Header]) -> int | None:
 
 def too_long(what: str, limit: str) -> Refused:
     """The refusal of a head beyond a limit."""
-    error = DataError(
-        "request-too-large", f"The request carries {what}.", why=f"The limit is {limit}.", next="Send less."
-    )
-    return Refused(431, error, ((b"connection", b"close"),))
+    return Refused(431, guard.too_large(what, limit), (CLOSE,))
 
 
 def _not_http(why: str) -> Refused:
     error = DataError("not-http", "This is not a request of HTTP/1.1.", why=why, next="Send one.")
-    return Refused(400, error, ((b"connection", b"close"),))
+    return Refused(400, error, (CLOSE,))

@@ -9,6 +9,8 @@ Header = tuple[bytes, bytes]
 JSON = b"application/json"
 NOSNIFF: tuple[Header, ...] = ((b"x-content-type-options", b"nosniff"),)
 """A browser takes what it is told for what it is said to be."""
+CLOSE: Header = (b"connection", b"close")
+"""Nothing more is read on this connection: where its next request would begin is unknown."""
 
 
 class Request(NamedTuple):

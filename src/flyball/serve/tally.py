@@ -25,8 +25,6 @@ BUCKETS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0
 """Seconds; an answer of one row takes a fraction of the first millisecond."""
 
 _SAID = ["model", "version", "role"]
-
-
 Said = tuple[str, str, str]
 """Model, version, role."""
 

@@ -23,7 +23,7 @@ from flyball._kernel.errors import Bug, DataError, RetryableError
 from flyball.serve import guard, head
 from flyball.serve.chunks import Chunks
 from flyball.serve.guard import Limits, Refused
-from flyball.serve.message import Reply, Request
+from flyball.serve.message import CLOSE, Reply, Request
 
 Answer = Callable[[Reply], None]
 
@@ -36,7 +36,6 @@ LINGERS: Final = 2.0
 """Seconds for which a caller that was refused may go on sending what nobody reads."""
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _STATUS: Final = {each.value: f"HTTP/1.1 {each.value} {each.phrase}\r\ncontent-type: ".encode() for each in HTTPStatus}
-_CLOSE: Final = (b"connection", b"close")
 
 
 class Application(Protocol):
@@ -256,9 +255,8 @@ class Connection(asyncio.Protocol):
     def _begin(self) -> bool:
         """Whether the head is whole."""
         buffer = self._buffer
-        self._silent = buffer.startswith(
-            (b"HEAD ", b"\r\nHEAD ")
-        )  # known before it may be refused, which is silent as well
+        # Known before it may be refused, which is silent as well.
+        self._silent = buffer.startswith((b"HEAD ", b"\r\nHEAD "))
         end = buffer.find(b"\r\n\r\n") + 4
         if end == 3 or end > head.LONGEST:
             if len(buffer) > head.LONGEST:
@@ -268,7 +266,7 @@ class Connection(asyncio.Protocol):
         found, request = self._wire.admitted(begins)
         most = self._wire.limits.body
         if found.length is not None and found.length > most:
-            raise Refused(413, guard.too_large(f"{found.length:,} bytes", f"{most:,} bytes"), (_CLOSE,))
+            raise Refused(413, guard.too_large(f"{found.length:,} bytes", f"{most:,} bytes"), (CLOSE,))
         self._head, self._request, self._buffer = found, request, buffer[end:]
         self._keeps = found.keeps and not self._wire.draining
         if found.length is None:
@@ -348,7 +346,7 @@ def _told(reply: Reply, *, keeps: bool, silent: bool) -> bytes:
 
 def _too_slow(seconds: float) -> Refused:
     error = DataError("request-too-slow", f"The request was not whole within {seconds:g} s.", next="Send it in one go.")
-    return Refused(408, error, (_CLOSE,))
+    return Refused(408, error, (CLOSE,))
 
 
 def _no_room() -> Refused:
@@ -358,7 +356,7 @@ def _no_room() -> Refused:
         why="Each needs memory, and the system's limit of open files is not far.",
         next="Try again in a moment; keep connections alive and share them.",
     )
-    return Refused(503, error, (_CLOSE,))
+    return Refused(503, error, (CLOSE,))
 
 
 def _no_memory() -> Refused:
@@ -368,4 +366,4 @@ def _no_memory() -> Refused:
         why="They lie in memory until they are answered.",
         next="Try again in a moment, or send shorter lists.",
     )
-    return Refused(503, error, (_CLOSE,))
+    return Refused(503, error, (CLOSE,))

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import io
 import re
-import zipfile
 from collections.abc import Mapping, Sequence
 from importlib import metadata, resources
 from importlib.resources.abc import Traversable
@@ -19,10 +17,9 @@ from typing import Final
 
 from flyball._kernel.errors import StateError
 from flyball.cycle import environment
+from flyball.cycle.zipped import zipped
 
 OWN: Final = "flyball"
-_EPOCH: Final = (1980, 1, 1, 0, 0, 0)
-"""The time of every file in the wheel: the first that a zip can say."""
 _WHEEL: Final = "Wheel-Version: 1.0\nGenerator: flyball\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
 _PIN: Final = re.compile(r"[a-z0-9][a-z0-9.-]*==[A-Za-z0-9.!+_-]+")
 
@@ -102,13 +99,7 @@ def wheel() -> tuple[str, bytes]:
     record = f"{beside}/RECORD"
     lines = [f"{name},sha256={_hashed(data)},{len(data)}" for name, data in sorted(files.items())]
     files[record] = "\n".join((*lines, f"{record},,", "")).encode()
-    whole = io.BytesIO()
-    with zipfile.ZipFile(whole, "w", zipfile.ZIP_STORED) as archive:
-        for name in sorted(files):
-            info = zipfile.ZipInfo(name, date_time=_EPOCH)
-            info.create_system, info.external_attr = 3, 0o644 << 16
-            archive.writestr(info, files[name])
-    return f"{OWN}-{distribution.version}-py3-none-any.whl", whole.getvalue()
+    return f"{OWN}-{distribution.version}-py3-none-any.whl", zipped(files)
 
 
 def _below(folder: Traversable, prefix: str) -> list[tuple[str, bytes]]:

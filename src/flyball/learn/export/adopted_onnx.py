@@ -1,9 +1,9 @@
 """ONNX that somebody else exported: looked into, cut to the one tensor that answers, and asked.
 
-Refused, before a session exists, is what `graph` refuses of our own: files besides the file, operators of other domains,
-functions, and graphs within nodes. Inputs must be columns: tensors (rows,) or (rows, k) of float, double, int32, int64, bool or
-text. A ZipMap, which makes a Python dictionary of every row, is cut off: its input is the same numbers. Labels are left out:
-they follow from the probabilities. What a runtime was told in metadata is dropped.
+Refused, before a session exists, is what `graph.reaching` finds, as in our own: files besides the file, operators of other
+domains, functions, and graphs within nodes. Inputs must be columns: tensors (rows,) or (rows, k) of float, double, int32,
+int64, bool or text. A ZipMap, which makes a Python dictionary of every row, is cut off: its input is the same numbers. Labels
+are left out: they follow from the probabilities. What a runtime was told in metadata is dropped.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnxruntime
 import polars as pl
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import TensorProto, helper
@@ -65,7 +64,7 @@ def load(data: bytes, form: Form) -> adopted.Run:
         model = safe(data)
     except DeclarationError as error:
         raise adopted.refused(error.why) from error
-    return Session(session(model.SerializeToString(deterministic=True)), form)
+    return Session(graph.session(model.SerializeToString(deterministic=True), adopted.refused), form)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,24 +83,9 @@ class Session:
         asked = {each.name: values for each, values in zip(self.form.inputs, arrays, strict=True)}
         try:
             found: npt.NDArray[Any] = self.session.run([self.form.output], asked)[0]
-        except graph._FAILURES as error:
+        except graph.FAILURES as error:
             raise adopted.failed(f"ONNX Runtime says: {error}") from error
         return found
-
-
-def session(data: bytes) -> Any:
-    """An ONNX Runtime session on one thread over a model that is `safe`.
-
-    Raises:
-        StateError: `hostile-model`.
-    """
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 4
-    try:
-        return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    except graph._FAILURES as error:
-        raise adopted.refused(f"the runtime says: {error}") from error
 
 
 def own(data: bytes, form: Form, frame: pl.DataFrame) -> npt.NDArray[Any]:
@@ -115,13 +99,13 @@ def own(data: bytes, form: Form, frame: pl.DataFrame) -> npt.NDArray[Any]:
         kind = np.object_ if each.dtype == "string" else np.dtype(each.dtype)
         columns = [frame[name].to_numpy().astype(kind) for name in each.columns]
         asked[each.name] = columns[0] if each.flat else np.column_stack(columns)
-    loaded = session(safe(data).SerializeToString(deterministic=True))
+    loaded = graph.session(safe(data).SerializeToString(deterministic=True), adopted.refused)
     names = [value.name for value in loaded.get_outputs()]
     wanted = _answer(safe(data))[0]
     at = next((i for i, name in enumerate(names) if name == wanted), len(names) - 1)
     try:
         found = loaded.run(None, asked)[at]
-    except graph._FAILURES as error:
+    except graph.FAILURES as error:
         raise adopted.failed(f"ONNX Runtime says: {error}") from error
     return np.array([list(row.values()) for row in found]) if isinstance(found, list) else np.asarray(found)
 
@@ -142,22 +126,8 @@ def safe(data: bytes) -> Any:
         raise _no_onnx()
     model.DiscardUnknownFields()
     del model.metadata_props[:]
-    foreign = sorted({each.domain for each in (*model.opset_import, *model.graph.node)} - graph.DOMAINS)
-    if foreign:
-        raise unsafe(
-            f"it needs operators of the domain {foreign[0][:60]!r}, which are native code that is not ONNX's own"
-        )
-    if len(model.functions) or len(model.training_info):
-        raise unsafe("it defines functions, or how to train")
-    if len(model.graph.node) > graph.MOST_NODES:
-        raise unsafe(f"it has {len(model.graph.node):,} nodes; the limit is {graph.MOST_NODES:,}")
-    for node in model.graph.node:
-        for attribute in node.attribute:
-            if attribute.HasField("g") or len(attribute.graphs) or attribute.ref_attr_name:
-                raise unsafe(f"its node {node.name[:60]!r} holds a graph of its own, which need not end")
-    for tensor in graph._tensors(model.graph):
-        if tensor.data_location != TensorProto.DEFAULT or len(tensor.external_data):
-            raise unsafe(f"its tensor {tensor.name[:60]!r} lives in another file")
+    if why := graph.reaching(model):
+        raise unsafe(why)
     return model
 
 

@@ -5,12 +5,12 @@ Our own form of a model, and the only one that is loaded: one input `x` (float32
 
 Refused: more bytes than `LARGEST`; tensors that live in other files (a path in the model would be read); domains other
 than ONNX's own (they name native code to be loaded); model-local functions, and graphs inside nodes (loops that need not
-end); training information. The size is looked at before anything is parsed.
+end); training information. The size is looked at before anything is parsed. What is adopted is held to the same (`reaching`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -31,7 +31,7 @@ MOST_NUMBERS = 1000
 INPUT, OUTPUT = "x", "answer"
 DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml"})
 _FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE)
-_FAILURES = (
+FAILURES = (
     *(runtime.Fail, runtime.InvalidArgument, runtime.InvalidGraph, runtime.InvalidProtobuf, runtime.NoSuchFile),
     *(runtime.NotImplemented, runtime.RuntimeException, runtime.EngineError, runtime.NoModel, RuntimeError),
 )
@@ -44,13 +44,7 @@ class Graph:
     name: Literal["onnx"] = "onnx"
 
     def __init__(self, data: bytes, features: int, width: int = 1) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 4
-        try:
-            self._session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-        except _FAILURES as error:
-            raise refused(f"the runtime says: {error}") from error
+        self._session = session(data, refused)
         self.features, self.width = features, width
         self._shape = (features,)
         self._outputs = [OUTPUT]
@@ -76,8 +70,26 @@ class Graph:
     def _run(self, matrix: predictor.Matrix) -> Any:
         try:
             return self._session.run(self._outputs, {INPUT: matrix})[0]
-        except _FAILURES as error:
+        except FAILURES as error:
             raise refused(f"the runtime says: {error}") from error
+
+
+def session(data: bytes, refusal: Callable[[str], StateError]) -> Any:
+    """An ONNX Runtime session on one thread, over a model that was looked at.
+
+    Args:
+        refusal: the error, by the reason, for a model that the runtime does not take.
+
+    Raises:
+        StateError: that one.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    try:
+        return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    except FAILURES as error:
+        raise refusal(f"the runtime says: {error}") from error
 
 
 def load(data: bytes) -> predictor.Predictor:
@@ -104,23 +116,30 @@ def check(data: bytes) -> tuple[bytes, int, int]:
     except (DecodeError, ValueError, RecursionError) as error:
         raise refused("it is not an ONNX model") from error
     model.DiscardUnknownFields()
-    foreign = sorted({opset.domain for opset in model.opset_import} - DOMAINS)
-    if foreign:
-        raise refused(f"it needs operators of the domain {foreign[0]!r}")
-    if len(model.functions) or len(model.training_info) or len(model.metadata_props):
+    if len(model.metadata_props):
         raise refused("it defines functions, how to train, or settings of a runtime")
+    if why := reaching(model):
+        raise refused(why)
+    return model.SerializeToString(deterministic=True), *_shape(model.graph)
+
+
+def reaching(model: Any) -> str:
+    """What of a parsed model reaches outside of it, or need not end; "" where nothing does."""
+    foreign = sorted({each.domain for each in (*model.opset_import, *model.graph.node)} - DOMAINS)
+    if foreign:
+        return f"it needs operators of the domain {foreign[0][:60]!r}, which are native code that is not ONNX's own"
+    if len(model.functions) or len(model.training_info):
+        return "it defines functions, or how to train"
     if len(model.graph.node) > MOST_NODES:
-        raise refused(f"it has {len(model.graph.node):,} nodes; the limit is {MOST_NODES:,}")
+        return f"it has {len(model.graph.node):,} nodes; the limit is {MOST_NODES:,}"
     for node in model.graph.node:
-        if node.domain not in DOMAINS:
-            raise refused(f"node {node.name!r} is an operator of the domain {node.domain!r}")
         for attribute in node.attribute:
             if attribute.HasField("g") or len(attribute.graphs) or attribute.ref_attr_name:
-                raise refused(f"node {node.name!r} holds a graph of its own")
+                return f"node {node.name[:60]!r} holds a graph of its own, which need not end"
     for tensor in _tensors(model.graph):
         if tensor.data_location != onnx.TensorProto.DEFAULT or len(tensor.external_data):
-            raise refused(f"tensor {tensor.name!r} lives in another file")
-    return model.SerializeToString(deterministic=True), *_shape(model.graph)
+            return f"tensor {tensor.name[:60]!r} lives in another file"
+    return ""
 
 
 def refused(why: str) -> StateError:
