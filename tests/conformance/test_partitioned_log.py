@@ -134,7 +134,7 @@ class _Nothing:
 def gathered(session: Session) -> None:
     """Until nothing is left to poll; at least once, as a loop that begins looks whether all is online."""
     gather.gather(session)
-    while arrivals.pending(session):
+    while arrivals.look(session).pending:
         gather.gather(session)
 
 

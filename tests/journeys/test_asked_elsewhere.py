@@ -12,8 +12,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 import msgspec
+import polars as pl
 import pytest
 
 from flyball import edge

@@ -181,10 +181,9 @@ def test_a_home_whose_history_is_away_is_not_begun_anew(
 
 def test_a_journal_rotates_without_the_history_and_is_accounted_for_with_it(project: Path, home: Path) -> None:
     session = projects.opened(project, home)
-    heads = catalog.Heads(session)
-    assert heads() == session.facts.head()
-    known, back, refused = heads(), away(home), list[BaseException]()
-    recorder = session.journals(Settings(rows=20)).open(APP, head=heads)
+    known, refused = session.facts.head(), list[BaseException]()
+    recorder = session.journals(Settings(rows=20)).open(APP, head=session.facts.head)
+    back = away(home)
     done = threading.Semaphore(0)
 
     def told(error: BaseException | None) -> None:
@@ -198,6 +197,7 @@ def test_a_journal_rotates_without_the_history_and_is_accounted_for_with_it(proj
     assert refused == []
     accounts = session.journal.recover()
     assert len(accounts) == 5 and {each.header.head for each in accounts} == {known}
+    assert [each.header.head_is_stale for each in accounts] == [False, True, True, True, True]
     back()
     told_of = account.account(session)
     assert sum(each.recorded for each in told_of) == 100

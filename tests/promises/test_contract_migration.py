@@ -201,7 +201,7 @@ def test_rows_are_carried_over_once_and_keep_their_times(world: World) -> None:
     ]
     assert len(after["facts"]) == 3
     assert world.holds(OLD)["rows"] == before["rows"]
-    assert arrivals.pending(world.session(NEW)) == []
+    assert arrivals.look(world.session(NEW)).pending == ()
     called = quarantined.tables(world.session(NEW), "Flight")  # by the name of the contract, as by that of its table
     assert called == quarantined.tables(world.session(NEW), "Flight__2") == (NEW,)
     facts = [f.kind for f in world.facts.read()]
@@ -224,7 +224,7 @@ def test_a_crash_at_any_write_changes_nothing(after: bool) -> None:
                 died += 1
         world.apply(NEW)
         assert world.holds(NEW) == whole.holds(NEW)
-        assert arrivals.pending(world.session(NEW)) == []
+        assert arrivals.look(world.session(NEW)).pending == ()
         if not died:
             break
     assert first == 7  # two writes a batch

@@ -50,16 +50,6 @@ def test_merging_is_associative_and_commutative(
 
 @SETTINGS
 @given(columns())
-def test_what_was_added_can_be_taken_away(case: tuple[Edges, list[pl.Series]]) -> None:
-    by, parts = case
-    each = [profile.profile(part, by) for part in parts]
-    rest = profile.subtract(profile.merge(*each), each[0])
-    expected = profile.merge(profile.empty(by), *each[1:])
-    assert (rest.counts, rest.total) == (expected.counts, expected.total)
-
-
-@SETTINGS
-@given(columns())
 def test_counts_are_those_of_a_plain_loop(case: tuple[Edges, list[pl.Series]]) -> None:
     by, parts = case
     expected = [0] * by.width

@@ -104,7 +104,7 @@ class World:
         )
 
     def pending(self, files: Mapping[str, pl.DataFrame], prepare: Prepare = as_it_is) -> dict[str, str]:
-        return {each.file.name: each.why for each in arrivals.pending(self.session(files, prepare))}
+        return {each.file.name: each.why for each in arrivals.look(self.session(files, prepare)).pending}
 
     def gather(self, files: Mapping[str, pl.DataFrame], prepare: Prepare = as_it_is) -> list[str]:
         return [said.file for said in gather.gather(self.session(files, prepare))]
@@ -187,7 +187,7 @@ def half_ingested(world: World) -> None:
     """1.csv as `gather` does it; of 2.csv only what a crash after its table was written leaves."""
     world.gather({"1.csv": ONE})
     session = world.session(FILES)
-    (each,) = arrivals.pending(session)
+    (each,) = arrivals.look(session).pending
     ingest.ingest(
         each.source, session.tables, session.reader, recipe=each.recipe, known_from=world.clock.now(), file=each.file
     )

@@ -24,7 +24,7 @@ ODD = ("", "127.1", "0", "2130706433", "::ffff:127.0.0.1", "localhost.", "LOCALH
 
 def found(asked: Asked, *keys: Key) -> Settled | str:
     try:
-        return settle(asked, (LOCAL, *keys), "local", NOW)
+        return settle(asked, (LOCAL, *keys), NOW)
     except DeclarationError as caught:
         refused = caught
     assert refused.exit_code == 2 and refused.next

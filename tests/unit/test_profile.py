@@ -91,22 +91,10 @@ def test_groups_are_profiled_as_if_alone() -> None:
     assert found[1] == found[3] == profile.empty(by)
 
 
-def test_the_mean_is_that_of_the_values() -> None:
-    values = pl.Series(np.random.default_rng(1).lognormal(3, 2, 5000))
-    by = profile.edges(values, "number")
-    found = profile.mean(profile.profile(values, by), by)
-    mean = values.mean()
-    assert isinstance(mean, float)
-    assert found == pytest.approx(mean, abs=by.step)
-    assert profile.mean(profile.empty(by), by) is None
-
-
 def test_profiles_of_other_edges_do_not_mix() -> None:
     with pytest.raises(Bug) as caught:
         profile.merge(Profile((1, 2)), Profile((1, 2, 3)))
     assert caught.value.code == "profiles-do-not-fit"
-    with pytest.raises(Bug):
-        profile.subtract(Profile((1, 2)), Profile((2, 2)))
 
 
 def test_every_count_has_a_label() -> None:

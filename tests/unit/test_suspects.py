@@ -166,15 +166,6 @@ def test_rows_that_were_seen_in_training_are_counted() -> None:
     assert any("came out otherwise" in line for line in told)
 
 
-def test_a_mask_of_the_repeated_lets_them_be_left_out() -> None:
-    frame = pl.concat([HONEST[:900], HONEST[:60], HONEST[960:]])
-    asked = pl.Series([START + timedelta(hours=2 * k) for k in range(N)], dtype=pl.Datetime("us", "UTC"))
-    whole = frame.with_columns(_asked=asked, _settled=asked, _label=pl.Series(np.r_[LATE[:900], LATE[:60], LATE[960:]]))
-    examples = Examples(whole, tuple(frame.columns), Counts(learned=N, void=0, unsettled=0, unaskable=0))
-    mask = suspects.repeated(examples, split.cut(examples, BOUNDS))
-    assert mask[:60].all() and not mask[60:].any()
-
-
 def test_of_a_text_only_its_repetitions_are_told() -> None:
     """Its terms are thousands of columns that nobody declared, and words of people."""
     words = pl.Series([f"word{k % 900} again" for k in range(N)])

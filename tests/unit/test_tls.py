@@ -17,7 +17,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from flyball._kernel.errors import DeclarationError
-from flyball.runtime import tls
 from flyball.runtime.tls import Certificate
 
 NOW = datetime.now(UTC)
@@ -110,7 +109,7 @@ def client(authority: Authority, own: tuple[Path, Path] | None = None) -> ssl.SS
 
 
 def test_it_is_spoken_from_version_1_2_on(ours: Authority) -> None:
-    context = tls.context(*ours.signs("server"))
+    context = Certificate(*ours.signs("server")).context
     assert spoken(context, client(ours)) == ("TLSv1.3", "server")
     old = client(ours)
     old.maximum_version = ssl.TLSVersion.TLSv1_2
@@ -119,7 +118,7 @@ def test_it_is_spoken_from_version_1_2_on(ours: Authority) -> None:
 
 
 def test_with_a_client_ca_only_those_whom_it_signed_are_let_in(ours: Authority, theirs: Authority) -> None:
-    context = tls.context(*ours.signs("server"), theirs.file)
+    context = Certificate(*ours.signs("server"), theirs.file).context
     assert spoken(context, client(ours, theirs.signs("shop")))[1] == "server"
     for stranger in (client(ours), client(ours, ours.signs("stranger"))):
         with pytest.raises((ssl.SSLError, ConnectionError)):
@@ -128,7 +127,7 @@ def test_with_a_client_ca_only_those_whom_it_signed_are_let_in(ours: Authority, 
 
 def code(*arguments: Any) -> str:
     with pytest.raises(DeclarationError) as refused:
-        tls.context(*arguments)
+        Certificate(*arguments)
     assert "PRIVATE" not in str(refused.value) and "hunter2" not in str(refused.value)
     return refused.value.code
 
@@ -161,7 +160,7 @@ def test_a_key_that_others_can_read_or_change_is_refused(ours: Authority, mode: 
     if refused:
         assert code(cert, key) == "tls-key-exposed"
     else:
-        tls.context(cert, key)
+        Certificate(cert, key)
 
 
 @pytest.mark.parametrize(

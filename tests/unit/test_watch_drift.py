@@ -183,27 +183,12 @@ def test_faults_are_found_and_named_although_the_season_is_louder(fault: str, me
 
 def test_a_threshold_of_ones_own_is_held_against_the_plain_distance() -> None:
     measurement, reason = drift.measure(live(size=lambda v: v * 3), "a-1", PSI, NOW)
-    shift = drift.shifts(live(size=lambda v: v * 3), "a-1", days(7), NOW)["size"]
-    assert isinstance(shift, drift.Shift)
     assert measurement is not None
     plain = Metric("psi", "lower", over=days(7), subject=("size",))
     alone, _ = drift.measure(live(size=lambda v: v * 3), "a-1", plain, NOW)
-    assert alone == shift.psi
-    assert alone.estimate > 0.5
+    assert alone is not None
+    assert 0.5 < alone.estimate <= measurement.estimate
     assert "season" in reason or "size" in reason
-
-
-def test_all_columns_are_shown_with_both_distances_and_the_answers() -> None:
-    shown = drift.shifts(live(size=lambda v: None if v < 5 else v), "a-1", days(7), NOW)
-    assert list(shown) == ["size", "place", "season", PREDICTION]
-    size, answers = shown["size"], shown[PREDICTION]
-    assert isinstance(size, drift.Shift)
-    assert isinstance(answers, drift.Shift)
-    assert size.missing[0] == 0
-    assert 0.02 < size.missing[1] < 0.2
-    assert answers.psi.estimate < 0.05
-    assert 0 <= size.js.estimate <= 0.8326
-    assert drift.shifts(live(), "a-2", days(7), NOW) == {}
 
 
 @pytest.mark.parametrize(

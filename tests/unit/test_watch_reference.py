@@ -85,7 +85,7 @@ def test_every_day_of_every_feature_is_there_and_they_add_up() -> None:
         assert column.whole == profile.profile(given.frame[column.name], column.edges)
     rate = found.column("rate_1h")
     assert rate is not None
-    assert rate.missing == given.frame["rate_1h"].null_count() / 200
+    assert (rate.whole.missing, rate.whole.n) == (given.frame["rate_1h"].null_count(), 200)
     assert found.column("page").edges.categories == ("cart", "home")  # type: ignore[union-attr]
     assert found.predictions.whole.n == 60
     assert len(found.predictions.days) == 3

@@ -18,7 +18,7 @@ from flyball._kernel.conditions import Condition
 from flyball._kernel.facts import encode
 from flyball.learn import reference as references
 from flyball.learn.examples import Counts, Examples
-from flyball.learn.reference import PREDICTION, Reference, Says
+from flyball.learn.reference import Reference, Says
 from flyball.learn.task import BINARY, Task
 from flyball.serve import outcomes
 from flyball.serve.journal import Entry
@@ -170,5 +170,5 @@ def test_a_reference_says_what_it_must_and_no_more() -> None:
     assert b"says" not in encode(reference(Visit.bought, shares[:, 0])), "as an earlier release wrote it, to the byte"
     live = traffic(CLASSES, {"a-1": shares}, [])
     live.refer("a-1", of_classes)
-    seen = live.profile("a-1", PREDICTION, NOW - days(11), NOW)
-    assert seen is not None and seen.counts == of_classes.predictions.whole.counts
+    _, seen = live.hourly("a-1", of_classes.predictions, NOW - days(11), NOW)
+    assert tuple(seen.sum(axis=0)) == of_classes.predictions.whole.counts

@@ -65,7 +65,7 @@ def refuse(asked: Asked, home: Path) -> None:
     from flyball.adapters.embedded.clock import SystemClock
     from flyball.runtime import exposure
 
-    exposure.settle(asked, tokens.known(home), tokens.LOCAL, SystemClock().now())
+    exposure.settle(asked, tokens.known(home), SystemClock().now())
 
 
 def handed_on(asked: Asked, files: Mapping[str, Path | None]) -> list[str]:

@@ -225,11 +225,6 @@ def _withdrawn(session: Session) -> list[str]:
     ]
 
 
-def pending(session: Session) -> list[Pending]:
-    """The files that the next apply would ingest, in order."""
-    return list(look(session).pending)
-
-
 def groups(pending: Sequence[Pending]) -> Iterator[list[Pending]]:
     """What is ingested with one commit: of a source of many small files as many as may be, of any other each file alone."""
     for _, one_after_the_other in groupby(pending, key=lambda each: each.source.name):

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from flyball._kernel import facts
 from flyball._kernel.errors import AdapterError, FlyballError, StateError
-from flyball._kernel.facts import Head
 from flyball.cycle.session import Session
 from flyball.release import route
 from flyball.release.route import Route
@@ -54,21 +52,3 @@ def route_now(session: Session, known: dict[str, int], say: Say) -> Route:
             ) from problem
         say(f"The history cannot be read; answering goes by the last signed route: {problem.what}")
         return Route(app=found.app, models={n: each for n, each in found.models.items() if n in session.models})
-
-
-class Heads:
-    """The end of the history, for the segments of a journal: the last one known, while it cannot be read.
-
-    An older end ties a segment to the history as well as a newer one, and a rotation must not wait for a disk.
-    """
-
-    def __init__(self, session: Session) -> None:
-        self._session, self._known = session, facts.START
-
-    def __call__(self) -> Head:
-        """The end, or the last one known; `facts.START` before any was."""
-        try:
-            self._known = self._session.facts.head()
-        except FlyballError:
-            return self._known
-        return self._known

@@ -254,7 +254,6 @@ def dots(rows: pl.DataFrame) -> list[Dot]:
     names = [name for name in knobs(rows) if name != "_best"]
     return [
         Dot(
-            trial=row["trial"],
             search=row["search"],
             score=row["score"],
             best=row["_best"],

@@ -22,7 +22,7 @@ import polars as pl
 
 from flyball._kernel import facts, ids
 from flyball._kernel.errors import DataError
-from flyball.cycle import answering, contracts, snapshot
+from flyball.cycle import answering, contracts
 from flyball.cycle.contracts import Contracted
 from flyball.cycle.session import Session
 from flyball.data import coerce, contract, dataset, quarantine, where, withdrawal
@@ -30,7 +30,6 @@ from flyball.data.contract import Column, Contract, Hashed, Personal, Role, Spec
 from flyball.data.evolution import evolve
 from flyball.data.tables import BATCH, KNOWN
 from flyball.data.where import Where
-from flyball.learn.model import Model
 
 _OPS: Mapping[str, Callable[[Any, Any], bool]] = {
     "=": operator.eq,
@@ -331,8 +330,3 @@ def _reader(dtype: pl.DataType) -> Callable[[Any], Any]:
 def key_says(given: Answers, key: str) -> bool:
     """Whether a question's key, as the journal has it, is the subject's."""
     return key in given.keys or (bool(key) and given.says(msgspec.json.decode(key)))
-
-
-def tables_of(model: Model) -> set[str]:
-    """The names of the tables that a model reads."""
-    return {contract.spec(table).name for table in snapshot.tables_of(model)}

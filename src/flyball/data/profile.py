@@ -162,25 +162,6 @@ def merge(*parts: Profile) -> Profile:
     return reduce(_merge, parts)
 
 
-def subtract(whole: Profile, part: Profile) -> Profile:
-    """The profile of the rows of `whole` that are not in `part`; exact, but for `low` and `high`, which remain bounds.
-
-    Raises:
-        Bug: `profiles-do-not-fit`, when `part` is not contained in `whole`.
-    """
-    _fit(whole, part)
-    counts = tuple(a - b for a, b in zip(whole.counts, part.counts, strict=True))
-    if min(counts) < 0:
-        raise Bug("profiles-do-not-fit", "A profile is taken from one that does not contain it.")
-    return Profile(counts, whole.total - part.total, whole.low, whole.high)
-
-
-def mean(found: Profile, by: Edges) -> float | None:
-    """The mean of a number, to a billionth of the reference's range; None without values."""
-    n = found.n - found.missing
-    return by.origin + by.step * (found.total / n) if n and by.kind == "number" else None
-
-
 def _merge(a: Profile, b: Profile) -> Profile:
     _fit(a, b)
     counts = tuple(x + y for x, y in zip(a.counts, b.counts, strict=True))

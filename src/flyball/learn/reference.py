@@ -62,12 +62,6 @@ class Column(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """The profile of all days."""
         return profile.merge(profile.empty(self.edges), *self.profiles)
 
-    @property
-    def missing(self) -> float:
-        """The share of questions for which it was missing."""
-        whole = self.whole
-        return whole.missing / whole.n if whole.n else 0.0
-
     def counts(self) -> Counts:
         """(days from the first to the last, width): also of the days on which nothing was asked."""
         if not self.days:

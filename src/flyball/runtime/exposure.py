@@ -16,6 +16,7 @@ from datetime import datetime
 from typing import Final
 
 from flyball._kernel.errors import DeclarationError
+from flyball.adapters.embedded import tokens
 from flyball.serve import auth
 from flyball.serve.auth import Key, Scope
 
@@ -52,12 +53,11 @@ class Settled:
     hosts: frozenset[str]
 
 
-def settle(asked: Asked, keys: Collection[Key], owner: str, now: datetime) -> Settled:
+def settle(asked: Asked, keys: Collection[Key], now: datetime) -> Settled:
     """What the server is, if it may be that.
 
     Args:
-        keys: those of the home.
-        owner: the name of the key that every home has: it alone does not show that somebody thought of keys.
+        keys: those of the home. The owner's, which every home has, does not show that somebody thought of keys.
 
     Raises:
         DeclarationError: `tls-and-plain`, `host-name-unusable`, `bind-without-keys`, `bind-without-tls`,
@@ -73,8 +73,8 @@ def settle(asked: Asked, keys: Collection[Key], owner: str, now: datetime) -> Se
         )
     if not away and names <= LOCAL_NAMES:
         return Settled(frozenset() if asked.keys_needed else auth.ON_LOOPBACK, LOCAL_NAMES)
-    meant = asked.keys_needed or any(key.name != owner and (key.expires is None or now < key.expires) for key in keys)
-    if not meant:
+    others = (key for key in keys if key.name != tokens.LOCAL)
+    if not asked.keys_needed and not any(key.expires is None or now < key.expires for key in others):
         raise _without_keys(asked)
     if away and not (asked.tls or asked.plain):
         raise DeclarationError(

@@ -26,7 +26,6 @@ import polars as pl
 import uvloop
 
 from flyball._kernel.errors import AdapterError, DeclarationError, FlyballError
-from flyball.adapters.embedded import tokens
 from flyball.cycle import answering, catalog, followed
 from flyball.cycle.session import Session
 from flyball.data.kinds import Pushed
@@ -49,9 +48,6 @@ TRIES_AGAIN = 5.0
 MEASURES_EVERY = 2.0
 """Seconds between two looks at how far behind tables and features are."""
 
-Say = Callable[[str], None]
-
-
 GARBAGE_AFTER = 50_000
 """Objects that came and did not go, after which garbage is looked for: what an error leaves behind is small."""
 
@@ -66,6 +62,8 @@ FILES = 512
 
 RENEWS_EVERY = 60.0
 """Seconds between two looks at whether the certificate was renewed."""
+
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +110,7 @@ def serve(session: Session, edge: Edge, ready: Callable[[str, dict[str, str]], N
         AdapterError: `port-taken`; `journal-write`.
     """
     asked = exposure.Asked(edge.host, edge.names, edge.keys_needed, edge.tls is not None, edge.plain)
-    settled = exposure.settle(asked, session.keys.all(), tokens.LOCAL, session.clock.now())
+    settled = exposure.settle(asked, session.keys.all(), session.clock.now())
     if edge.durability not in get_args(Durability) or edge.when_full not in get_args(WhenFull):
         raise DeclarationError(
             "no-such-durability",

@@ -73,16 +73,8 @@ class Certificate:
         return tuple(n for stat in found for n in (stat.st_mtime_ns, stat.st_ino, stat.st_size, stat.st_mode))
 
 
-def context(cert: Path, key: Path, client_ca: Path | None = None) -> ssl.SSLContext:
-    """What a server encrypts by: TLS 1.2 or later, with the ciphers that Python takes.
-
-    Raises:
-        DeclarationError: `tls-unusable`, `tls-key-exposed`.
-    """
-    return Certificate(cert, key, client_ca).context
-
-
 def _context(cert: Path, key: Path, client_ca: Path | None) -> ssl.SSLContext:
+    """What a server encrypts by: TLS 1.2 or later, with the ciphers that Python takes."""
     made = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     made.minimum_version = ssl.TLSVersion.TLSv1_2
     made.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE

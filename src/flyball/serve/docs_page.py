@@ -67,7 +67,7 @@ def page(document: Schema, host: str = "127.0.0.1:8741") -> Reply:
     for path, operation in asked.items():
         parts += _model(path, operation, document, host)
     parts.append("<h2>Everything that there is</h2>")
-    parts += [_operation(verb, path, each, document) for path, item in paths.items() for verb, each in item.items()]
+    parts += [_operation(verb, path, each) for path, item in paths.items() for verb, each in item.items()]
     parts.append("</body></html>")
     return Reply(200, "\n".join(parts).encode(), b"text/html; charset=utf-8", _HEADERS)
 
@@ -89,7 +89,7 @@ def _model(path: str, operation: Schema, document: Schema, host: str) -> list[st
     ]
 
 
-def _operation(verb: str, path: str, operation: Schema, document: Schema) -> str:
+def _operation(verb: str, path: str, operation: Schema) -> str:
     rows = []
     for status, response in sorted(operation["responses"].items()):
         kinds = ", ".join(response.get("content", {}))

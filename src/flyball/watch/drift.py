@@ -58,13 +58,12 @@ DAY = timedelta(days=1)
 
 
 class Shift(msgspec.Struct, frozen=True, kw_only=True):
-    """How far one column has moved; `missing` are the shares of missing values, then and now."""
+    """How far one column has moved."""
 
     name: str
     n: int
     psi: Measurement
     js: Measurement
-    missing: tuple[float, float]
 
 
 class Calibration(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,14 +86,6 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
     def threshold(self) -> float | None:
         """What `measure` with these limits is held against: 1, the limit itself. None: the monitor is blind."""
         return 1.0 if self.limits else None
-
-
-def shifts(live: Live, version: str, over: timedelta, now: datetime) -> dict[str, Shift | str]:
-    """Every column of the version's reference, the answers last: how far it has moved, or why that cannot be told."""
-    reference = live.references.get(version)
-    if reference is None:
-        return {}
-    return {c.name: _shift(live, version, c, over, now) for c in (*reference.features, reference.predictions)}
 
 
 def measure(
@@ -192,8 +183,7 @@ def _shift(live: Live, version: str, column: Column, over: timedelta, now: datet
     past = np.array(column.whole.counts, dtype=np.int64)
     if not past.sum():
         return f"the reference has no values of {column.name}"
-    window = counts.sum(axis=0)
-    psi, js, own, theirs = distances(window, past)
+    psi, js, own, theirs = distances(counts.sum(axis=0), past)
     again, js_again, own_again, _ = distances(_redrawn(hours, counts), past)
     # Drawn again from a sample, the window's own noise is in it twice.
     values, js_values = again - own_again - own - theirs, js_again - (own_again + own + theirs) / 8
@@ -202,7 +192,6 @@ def _shift(live: Live, version: str, column: Column, over: timedelta, now: datet
         n=n,
         psi=_interval(float(psi - own - theirs), values, n),
         js=_interval(float(js - (own + theirs) / 8), js_values, n, root=True),
-        missing=(column.missing, float(window[-1] / n)),
     )
 
 

@@ -20,7 +20,7 @@ from flyball._kernel.clock import Clock
 from flyball._kernel.errors import AdapterError, StateError
 from flyball.adapters.embedded import disk
 from flyball.serve import auth
-from flyball.serve.auth import Key, Keys, Scope
+from flyball.serve.auth import Key, Keys
 
 LOCAL: Final = "local"
 """The name of the key that a home is made with."""
@@ -58,12 +58,11 @@ class _Watched:
         return self._keys
 
 
-def open_keys(home: Path, clock: Clock, free: frozenset[Scope] = auth.ON_LOOPBACK) -> Keys:
+def open_keys(home: Path, clock: Clock) -> Keys:
     """The keys of a home; a home that has none gets the key "local" and its token.
 
     Args:
         home: an existing folder.
-        free: scopes that need no key: empty where others than this machine can ask.
 
     Raises:
         StateError: `keys-readable-by-others`, `keys-unusable`.
@@ -80,7 +79,7 @@ def open_keys(home: Path, clock: Clock, free: frozenset[Scope] = auth.ON_LOOPBAC
         raise _unreadable(path, error) from error
     watched = _Watched(path)
     watched()
-    return Keys(watched, clock, free)
+    return Keys(watched, clock)
 
 
 def local_token(home: Path) -> str:

@@ -82,7 +82,6 @@ class Draft:
         columns: in the file's order, by the names that the preparation gives them.
         renamed: name in the file -> name in the contract, where it must differ.
         rows: how many there are.
-        looked: how many of them proposed the types.
         key: the least set of columns that tells all rows apart; empty if no three do.
         event_time: the column that says what time a row is about, or "".
     """
@@ -90,7 +89,6 @@ class Draft:
     columns: tuple[Column, ...]
     renamed: Mapping[str, str]
     rows: int
-    looked: int
     key: tuple[str, ...]
     event_time: str
 
@@ -122,7 +120,7 @@ def infer(rows: pl.LazyFrame) -> Draft:
     doubts = suspects.suspects(bare)
     columns = tuple(_doubted(replace(c, stripped=c.name in blank), doubts.get(c.name)) for c in columns)
     columns = _with_values(cells, bare, columns, height)
-    return Draft(columns, renamed, height, looked.height, _key(cells, bare, columns, height), _event_time(columns))
+    return Draft(columns, renamed, height, _key(cells, bare, columns, height), _event_time(columns))
 
 
 def strip(name: str) -> pl.Expr:

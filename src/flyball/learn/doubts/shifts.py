@@ -232,8 +232,8 @@ def _variance(own: Array, other: Array, of: Places) -> float:
     return float((sums**2).sum()) / len(own) ** 2 * units / max(1, units - 1)
 
 
-def duplicates(examples: Examples, spans: Spans) -> tuple[Duplicates, Mask]:
-    """Test rows that are in the training rows as well, and (test rows,) which have the same features and label there."""
+def duplicates(examples: Examples, spans: Spans) -> Duplicates:
+    """Test rows that are in the training rows as well."""
     names = list(examples.features)
     rows = examples.frame.select(_features=pl.struct(names).hash(1788), _label=pl.col("_label"))
     fit, test = rows.filter(pl.Series(spans.fit)), rows.filter(pl.Series(spans.test))
@@ -241,11 +241,9 @@ def duplicates(examples: Examples, spans: Spans) -> tuple[Duplicates, Mask]:
     same = test.select(pl.struct("_features", "_label").hash(1789)).to_series()
     both = same.is_in(fit.select(pl.struct("_features", "_label").hash(1789)).to_series().unique().implode())
     twins = fit.select(pl.struct("_features", "_label").is_duplicated()).to_series()
-    mask = (known & both).to_numpy()
-    found = Duplicates(
+    return Duplicates(
         n=test.height,
-        same=int(mask.sum()),
+        same=int((known & both).sum()),
         contrary=int((known & ~both).sum()),
         usual=round(float(twins.to_numpy().mean()), 6),
     )
-    return found, mask

@@ -24,7 +24,7 @@ from flyball.learn.doubts.leaks import SEED, Leak
 from flyball.learn.doubts.shifts import Adversarial, Duplicates, Shift
 from flyball.learn.encoding.encode import Encoder
 from flyball.learn.examples import Examples
-from flyball.learn.split import Bounds, Mask, Spans
+from flyball.learn.split import Bounds, Mask
 from flyball.learn.task import Task
 
 ROWS = 20_000
@@ -80,7 +80,7 @@ def check(examples: Examples, bounds: Bounds, encoder: Encoder, task: Task) -> C
         leaks=(),
         shifts=(),
         adversarial=None,
-        duplicates=shifting.duplicates(examples, spans)[0],
+        duplicates=shifting.duplicates(examples, spans),
     )
     if not encoder.columns:
         return seen
@@ -100,11 +100,6 @@ def check(examples: Examples, bounds: Bounds, encoder: Encoder, task: Task) -> C
         shifts=tuple(shifting.shifts(matrix, encoder, held, blocks)[:MOST]),
         adversarial=shifting.adversarial(matrix, encoder, held, blocks),
     )
-
-
-def repeated(examples: Examples, spans: Spans) -> Mask:
-    """(test rows,) which have the features and the label of a row that trains: without them, how good is the model?"""
-    return shifting.duplicates(examples, spans)[1]
 
 
 def _sample(mask: Mask) -> npt.NDArray[np.intp]:

@@ -1,6 +1,6 @@
 """All of an examination, as one value that can be stored; `told` in `telling` says what matters of it.
 
-Everything here is deterministic: the same subject gives the same bytes. What is timed is a record of its own (`size.Timed`).
+Everything here is deterministic: the same subject gives the same bytes.
 Samples bound the cost, whatever the number of rows; what refits is done only when asked for.
 """
 

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from flyball._kernel.conditions import Measurement
 from flyball.learn.examine.diagnosis import Diagnosis
 from flyball.learn.examine.examined import Examined
-from flyball.learn.examine.paired import Paired
 from flyball.learn.examine.robust import Probe, Robust
 from flyball.learn.examine.seeds import Seeds
 from flyball.learn.examine.trust import Line, Trust
@@ -73,35 +72,6 @@ def _diagnosis(found: Diagnosis, loss: str) -> Iterator[str]:
         yield (
             f"From {before:,} to {last.rows:,} training rows the {loss} fell by {curve.gain.estimate:.3g} "
             f"({_range(curve.gain)}){end}."
-        )
-
-
-def against(found: Paired) -> Iterator[str]:
-    """What a comparison with the champion came to."""
-    loss = LOSSES[found.loss]
-    if found.difference is None:
-        return
-    if found.difference.low == found.difference.high == 0:
-        yield f"It answers these {found.n:,} rows as the champion does."
-        return
-    told_ = "it cannot be told apart from the champion"
-    if found.difference.high < 0:
-        told_ = "it is better than the champion"
-    elif found.difference.low > 0:
-        told_ = "it is worse than the champion"
-    share = "" if found.relative is None else f", {found.relative:+.1%}"
-    yield f"By {loss} {told_}: {found.difference.estimate:+.4g} ({_range(found.difference)}){share}, on {found.n:,} rows."
-    if found.roc_auc is not None:
-        auc = found.roc_auc
-        yield (
-            f"ROC AUC {auc.ours:.4f} against {auc.theirs:.4f}: {auc.difference.estimate:+.4f} ({_range(auc.difference)}), "
-            f"DeLong p {_p(auc.p)}."
-        )
-    if found.decisions is not None:
-        d = found.decisions
-        yield (
-            f"Only this version decides {d.ours:,} rows rightly, only the champion {d.theirs:,}: McNemar mid-p {_p(d.mid)}, "
-            f"{d.difference.estimate:+.2%} of right decisions ({d.difference.low:+.2%} to {d.difference.high:+.2%})."
         )
 
 

@@ -97,7 +97,6 @@ class _Candidate:
     columns: tuple[int, ...]
     codes: tuple[int, ...]
     t: float
-    mean: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -175,7 +174,7 @@ def _look(worse: Worse, half: _Half, columns: Sequence[Column], least: int) -> t
         t, mean, n = _stand_out(np.where(codes < 0, widths[c], codes), widths[c] + 1, values, least)
         alone.append((t, mean))
         looked += int(np.count_nonzero(n[:-1] >= least))
-        found += [_Candidate(worse, (c,), (k,), float(t[k]), float(mean[k])) for k in _notable(t[:-1])]
+        found += [_Candidate(worse, (c,), (k,), float(t[k])) for k in _notable(t[:-1])]
     telling = sorted(range(len(columns)), key=lambda c: (-alone[c][0][:-1].max(), c))[:PAIRED]
     for a, b in combinations(sorted(telling), 2):
         wide = widths[b] + 1
@@ -190,7 +189,7 @@ def _look(worse: Worse, half: _Half, columns: Sequence[Column], least: int) -> t
         t = np.where((t > parent_t) & (mean > parent_mean), t, -np.inf)
         for at in _notable(t.ravel()):
             i, j = divmod(at, wide - 1)
-            found.append(_Candidate(worse, (a, b), (i, j), float(t[i, j]), float(mean[i, j])))
+            found.append(_Candidate(worse, (a, b), (i, j), float(t[i, j])))
     return looked, found
 
 

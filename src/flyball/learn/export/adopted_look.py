@@ -128,7 +128,7 @@ def formed(found: Look, digest: str, columns: Sequence[tuple[str, pl.DataType]],
         for name, dtype in mine:
             if not fits(each.dtype, dtype):
                 raise differ(f"its input {each.name!r} is of {each.dtype}, and {name!r} is {dtype}")
-        kind = each.dtype or _typed(*mine[0])
+        kind = each.dtype or _typed(mine[0][1])
         inputs.append(Input(name=each.name, dtype=kind, columns=tuple(name for name, _ in mine), flat=each.flat))
     if left:
         raise differ(f"its inputs take {len(columns) - len(left)} columns, and {len(columns)} are declared")
@@ -168,7 +168,7 @@ def fits(wanted: str, dtype: pl.DataType) -> bool:
     return {"string": text, "bool": dtype == pl.Boolean, "": text or dtype.is_numeric() or dtype == pl.Boolean}[wanted]
 
 
-def _typed(name: str, dtype: pl.DataType) -> Dtype:
+def _typed(dtype: pl.DataType) -> Dtype:
     if dtype == pl.Boolean:
         return "bool"
     if dtype == pl.Float32:

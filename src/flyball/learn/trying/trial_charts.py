@@ -32,7 +32,6 @@ class Dot:
         knobs: name -> value; None where it had none.
     """
 
-    trial: int
     search: str
     score: float | None
     best: float | None
