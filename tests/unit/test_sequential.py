@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from flyball.watch import sequential
+from flyball.watch import arms, sequential
 from flyball.watch.sequential import BURN, Arm
 
 Draw = Callable[[np.random.Generator, tuple[int, int]], np.ndarray]
@@ -82,32 +82,38 @@ def test_an_effect_is_found_in_nearly_every_test_and_never_the_wrong_way() -> No
     assert when < 700
 
 
-def test_entities_that_go_on_answering_are_no_more_often_decided_wrongly() -> None:
-    """400 entities whose own means differ, each asked up to 12 times in random order, looked at after every 40 answers."""
-    rng, tests, entities, answers, false = np.random.default_rng(3), 500, 400, 12, 0
-    for _ in range(tests // 100):
-        own = rng.normal(0, 1, (100, entities))
-        mine = rng.random((100, entities)) < 0.5
-        asked = rng.integers(0, entities, (100, entities * answers // 2))
-        score = np.take_along_axis(own, asked, 1) + rng.normal(0, 1, asked.shape)
-        sums, counts, rows = np.zeros((100, entities)), np.zeros((100, entities)), np.arange(100)
-        sure = np.zeros(100, dtype=bool)
-        for k in range(asked.shape[1]):
-            sums[rows, asked[:, k]] += score[:, k]
-            counts[rows, asked[:, k]] += 1
-            if k % 40 == 0 and k > BURN:
-                unit = np.divide(sums, counts, where=counts > 0, out=np.zeros_like(sums))
-                found = sequential.difference(*(moments(unit, side & (counts > 0)) for side in (mine, ~mine)), 0.05)
-                sure |= (found.low > 0) | (found.high < 0)
-        false += int(sure.sum())
-    assert false <= stats.binom(tests, 0.05).ppf(0.999)
+UNEVEN = 1 / np.arange(5, 505) ** 0.8
+"""How often entities ask, against each other: those at the end some fiftieth as often as the first."""
 
 
-def moments(unit: np.ndarray, side: np.ndarray) -> Arm:
-    n = side.sum(1)
-    mean = (unit * side).sum(1) / n
-    off = (unit - mean[:, None]) * side
-    return Arm(n, mean, (off**2).sum(1) / (n - 1), (off**3).sum(1) / n)
+@pytest.mark.parametrize(
+    ("own", "rates", "times", "grows"),
+    [(0.0, np.ones(240), 500, False), (0.5, UNEVEN, 60, False), (1.0, np.ones(600), 6, True)],
+    ids=["alike", "own means, some seldom", "more and more of them"],
+)
+def test_entities_that_go_on_answering_are_no_more_often_decided_wrongly(
+    own: float, rates: np.ndarray, times: int, *, grows: bool
+) -> None:
+    """Whether all that is known of an entity is known by its first answer, or by its thousandth; a look at each 6 % more."""
+    rng, tests = np.random.default_rng(3), 120
+    mean = rng.normal(0, own, (tests, len(rates)))
+    mine = rng.random(mean.shape) < 0.5
+    counts, sums, squares = np.zeros(mean.shape, np.int64), np.zeros(mean.shape), np.zeros(mean.shape)
+    sure, n, end = np.zeros(tests, dtype=bool), 0.0, float(len(rates) * times)
+    while n < end:
+        step = max(60.0, 0.06 * n)
+        there = np.arange(len(rates)) < len(rates) * (n + step) / end if grows else np.ones(len(rates), dtype=bool)
+        came = rng.poisson(step * rates * there / (rates * there).sum(), mean.shape)
+        noise = rng.normal(0, 1, mean.shape) * np.sqrt(came)
+        counts, sums, n = counts + came, sums + mean * came + noise, n + step
+        # Of the squares only their sum counts, which is nearly its mean: of each the variance, and the own mean's.
+        squares += mean**2 * came + 2 * mean * noise + came
+        (one, many), (other, others) = (
+            arms.worth(counts * side, sums * side, (squares * side).sum(1)) for side in (mine, ~mine)
+        )
+        found = sequential.difference(one, other, 0.05)
+        sure |= ((found.low > 0) | (found.high < 0)) & (np.minimum(many, others) >= BURN)
+    assert sure.sum() <= stats.binom(tests, 0.05).ppf(0.999)
 
 
 def test_the_interval_is_that_of_the_paper() -> None:

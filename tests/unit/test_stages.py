@@ -12,15 +12,18 @@ import pytest
 
 import flyball as fb
 from flyball import average_precision, days, hours
+from flyball._kernel.conditions import Outcome
 from flyball._kernel.errors import DeclarationError
 from flyball._kernel.facts import Said
 from flyball.app import App
-from flyball.cycle import apply, operate
+from flyball.cycle import apply, operate, staged
 from flyball.release import rollout
 from flyball.release.policy import Release, ab
-from flyball.release.rollout import Aborted, Advanced, Rollout
+from flyball.release.rollout import Aborted, Advanced, Rollout, Step
+from flyball.watch.live import Live
 from tests import loops
 from tests.loops import START, Process, World
+from tests.unit.test_watch_quality import entry
 
 POLICY = Release(
     fb.shadow(hours(3), at_least=40, outcomes=10),
@@ -124,12 +127,31 @@ def test_a_test_that_is_not_decided_keeps_the_champion(story: Story) -> None:
     assert entered is not None and story.until(entered + days(2)).stage == 2
     waits = story.waits()
     assert "undecided in ab: A/B: accuracy >= that of the champion" in waits and "each arm needs 100" in waits
+    assert Process(story.world.copy(), declared(2)).look().models[0].release == waits, "read anew it is the same test"
     story.until(entered + days(4) + hours(3))
     assert (story.state.champion, story.state.candidate) == ("till-1", "")
     said = story.last(Aborted)
     assert isinstance(said, Aborted) and said.holds and said.reason.startswith("undecided in ab")
     (test,) = [v for v in said.verdicts if v.condition.startswith("A/B")]
     assert test.measurement is not None and test.measurement.n > 200, "it was measured, over entities"
+
+
+def test_a_version_whose_shadows_are_too_slow_falls_where_callers_wait_for_it() -> None:
+    guard = fb.p99_latency <= fb.ms(20)
+    stages = (Step(name="shadow", share=0.0, seconds=9.0), Step(name="canary", share=0.5, seconds=9.0))
+    app = loops.declared(release=Release(fb.shadow(hours(3)), abort_unless=[guard]), gates=[])
+    session, live, began = World().session(app), Live(days(60)), START - hours(9)
+
+    def outcome(stage: int) -> Outcome:
+        state = Rollout(champion="a-1", candidate="a-2", stages=stages, stage=stage, entered=began, started=began)
+        found = {v.condition: v for v in staged.verdicts(session, app.models[0], live, state, START)}
+        return found[str(guard)].outcome
+
+    slow = entry("k", began, "a-2", role="shadow", latency_us=90_000)
+    live.answered([slow] * 400)
+    assert [outcome(0), outcome(1)] == [Outcome.PASS, Outcome.INCONCLUSIVE]
+    live.answered([msgspec.structs.replace(slow, role="canary")] * 10)
+    assert outcome(1) is Outcome.FAIL
 
 
 def test_what_was_recorded_before_stages_could_need_anything_is_read_as_before() -> None:

@@ -14,7 +14,7 @@ from flyball.data import profile
 from flyball.learn.reference import PREDICTION, Column, Reference
 from flyball.serve.journal import Entry
 from flyball.serve.outcomes import Posted
-from flyball.watch import live
+from flyball.watch import reached
 from flyball.watch.live import Live
 
 DAY = from_micros(1_380_000_000_000_000 // 86_400_000_000 * 86_400_000_000)
@@ -67,7 +67,7 @@ def test_a_key_that_is_asked_and_corrected_often_is_not_multiplied() -> None:
     later = [max((seq for seq in settled if settled[seq] > at(seconds=k)), default=None) for k in range(n)]
     assert outcomes(made) == later
     rows = made.frame("a-1", at(), at(days=9), at(days=9)).drop("outcome").with_row_index("row")
-    assert live._by_key(rows, made._told()).height == sum(seq is not None for seq in later), "each meets one"
+    assert reached.by_key(rows, made._told()).height == sum(seq is not None for seq in later), "each meets one"
 
 
 def test_one_request_that_names_a_key_often_is_one_question() -> None:
@@ -185,6 +185,12 @@ def reference(meaning: str = "m") -> Reference:
     )
 
 
+def counted(live: Live, version: str, column: Column | None, start: datetime, end: datetime) -> list[int]:
+    """What `hourly` counts, of all hours together."""
+    assert column is not None
+    return [int(n) for n in live.hourly(version, column, start, end)[1].sum(axis=0)]
+
+
 def test_a_question_is_profiled_once_whoever_answered_it() -> None:
     live = Live(days(30))
     for version in ("a-1", "a-2"):
@@ -193,15 +199,10 @@ def test_a_question_is_profiled_once_whoever_answered_it() -> None:
     live.answered([entry("l", at(minutes=1), role="shadow"), entry("l", at(minutes=1), "a-2", role="canary")])
     live.answered([entry("m", at(minutes=2), failed="boom", output=float("nan"), features={})])
     for version in ("a-1", "a-2"):
-        found = live.profile(version, "origin", at(), at(days=1))
-        assert found is not None
-        assert found.counts == (2, 0, 0, 0)
-    answers = live.profile("a-2", PREDICTION, at(), at(days=1))
-    assert answers is not None
-    assert answers.n == 2
-    assert answers.high == 0.4
-    assert live.profile("a-2", "no such", at(), at(days=1)) is None
-    assert live.profile("a-3", "origin", at(), at(days=1)) is None
+        assert counted(live, version, reference().column("origin"), at(), at(days=1)) == [2, 0, 0, 0]
+    predictions = reference().predictions
+    own = profile.profile(pl.Series([0.4, 0.25]), predictions.edges)
+    assert counted(live, "a-2", predictions, at(), at(days=1)) == list(own.counts)
 
 
 def test_a_feature_that_means_something_else_counts_from_its_own_version_alone() -> None:
@@ -209,12 +210,10 @@ def test_a_feature_that_means_something_else_counts_from_its_own_version_alone()
     live.refer("a-1", reference("before"))
     live.refer("a-2", reference("after"))
     live.answered([entry("k", at()), entry("l", at(hours=1)), entry("l", at(hours=1), "a-2", role="shadow")])
-    found = live.profile("a-2", "hour", at(), at(days=1))
-    assert found is not None
-    assert found.n == 1
+    assert sum(counted(live, "a-2", reference("after").column("hour"), at(), at(days=1))) == 1
 
 
-def test_hours_add_up_to_the_profile_and_missing_features_are_missing() -> None:
+def test_a_question_counts_in_its_hour_and_missing_features_are_missing() -> None:
     live = Live(days(30))
     live.refer("a-1", reference())
     live.answered([entry(f"k{k}", at(minutes=20 * k), features={"hour": float(k)}) for k in range(9)])
@@ -223,15 +222,12 @@ def test_hours_add_up_to_the_profile_and_missing_features_are_missing() -> None:
     assert hour is not None
     found, counts = live.hourly("a-1", hour, at(), at(days=1))
     assert (found * 3_600_000_000).tolist() == [micros(at(hours=h)) for h in (0, 1, 2, 5)]
-    whole = live.profile("a-1", "hour", at(), at(days=1))
-    assert whole is not None
+    assert counts.sum(axis=1).tolist() == [3, 3, 3, 1]
+    whole = profile.profile(pl.Series([*map(float, range(9)), None]), hour.edges)
     assert counts.sum(axis=0).tolist() == list(whole.counts)
-    assert whole.missing == 1
-    origin = live.profile("a-1", "origin", at(), at(days=1))
-    assert origin is not None
-    assert origin.counts == (0, 0, 1, 9)
+    assert counted(live, "a-1", reference().column("origin"), at(), at(days=1)) == [0, 0, 1, 9]
     assert live.frame("a-1", at(), at() + minutes(30), at(days=1)).height == 2
-    assert live.profile("a-1", "hour", at() + hours(5), at(days=1)).n == 1  # type: ignore[union-attr]
+    assert sum(counted(live, "a-1", hour, at() + hours(5), at(days=1))) == 1
 
 
 def test_which_outcome_is_last_is_a_matter_of_their_numbers_and_of_no_clock() -> None:

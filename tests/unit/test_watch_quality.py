@@ -111,6 +111,21 @@ def test_the_ranks_hold_the_99th_percentile(n: int) -> None:
     assert n > quality.EXACT or low == below.isf(0.975) - (below.sf(below.isf(0.975) - 1) < 0.975)
 
 
+def test_shadows_speak_for_a_latency_and_never_against_it() -> None:
+    """They are computed one by one, where questions of callers may be computed together."""
+    guard, live = p99_latency <= ms(20), Live(days(60))
+    shadows = [entry(f"s{k}", DAY, "a-2", role="shadow", latency_us=90_000) for k in range(400)]
+    live.answered(shadows)
+    assert quality.measure(live, guard, "a-2", now=NOW) == (None, quality.ALONE)
+    live.answered([entry(f"c{k}", DAY, "a-2", role="canary", latency_us=1000) for k in range(400)])
+    assert judge(guard, measured(live, guard, "a-2")).outcome is Outcome.PASS
+    live.answered([entry(f"d{k}", DAY, "a-2", role="canary", latency_us=90_000) for k in range(40)])
+    assert judge(guard, measured(live, guard, "a-2")).outcome is Outcome.FAIL
+    fast = Live(days(60))
+    fast.answered([entry(f"s{k}", DAY, "a-2", role="shadow", latency_us=1000) for k in range(400)])
+    assert judge(guard, measured(fast, guard, "a-2")).outcome is Outcome.PASS
+
+
 def test_few_attempts_cannot_pass_a_latency_but_can_fail_it() -> None:
     live = Live(days(30))
     live.answered([entry(f"k{k}", DAY, "a-1", latency_us=1000) for k in range(200)])

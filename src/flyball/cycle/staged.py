@@ -16,6 +16,8 @@ import math
 from collections.abc import Iterator
 from datetime import datetime
 
+import msgspec
+
 from flyball._kernel import conditions
 from flyball._kernel.conditions import Outcome, Verdict
 from flyball.cycle.session import Session
@@ -43,7 +45,10 @@ def verdicts(session: Session, model: Model, live: Live, state: Rollout, now: da
     for guard in policy.abort_unless:
         if against or (guard.whom is None and guard.metric.name not in beside.NAMES):
             found, reason = quality.measure(live, guard, whose, champion=against or None, start=start, now=now)
-            yield conditions.judge(guard, found, reason=reason)
+            verdict = conditions.judge(guard, found, reason=reason)
+            # A stage in which no caller waits for it cannot show that one would wait too long, however long it lasts.
+            waits = reason == quality.ALONE and not state.share
+            yield msgspec.structs.replace(verdict, outcome=Outcome.PASS) if waits else verdict
     if against:
         yield from _stage(session, model, live, state, now)
 
@@ -58,7 +63,7 @@ def _stage(session: Session, model: Model, live: Live, state: Rollout, now: date
         found, reason = approval.told(gate, [w for w in words if w.epoch >= state.epoch], state.candidate)
         yield conditions.judge(gate, found, reason=reason)
     if step.trial is not None:
-        yield trials.judged(live, step.trial, state.candidate, state.champion, (began, now), step.share)
+        yield trials.judged(live, state, step.trial)
 
 
 def bounds(model: Model) -> tuple[float, float]:

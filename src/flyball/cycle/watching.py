@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
+from itertools import islice
 from typing import NamedTuple
 
 import polars as pl
@@ -19,6 +20,7 @@ from flyball._kernel.errors import StateError
 from flyball.cycle import artifacts, expectations, staged
 from flyball.cycle.account import Accounted
 from flyball.cycle.arriving import Arriving
+from flyball.cycle.catching import Catching
 from flyball.cycle.session import Session
 from flyball.data import contract, dataset
 from flyball.data.source import Source
@@ -29,7 +31,7 @@ from flyball.learn.model import Model
 from flyball.release import rollout
 from flyball.release.rollout import Rollout
 from flyball.serve.journal import Entry, Segment
-from flyball.watch import drift, fresh, observed, quality
+from flyball.watch import drift, fresh, observed, quality, trials
 from flyball.watch.drift import Calibration
 from flyball.watch.fresh import Look
 from flyball.watch.live import Live
@@ -49,7 +51,7 @@ PART = 168
 """A window is measured again after this part of it: every hour, where it is a week."""
 
 PAGE = 20_000
-"""Journal entries that are folded at a time."""
+"""Journal entries, and outcomes, that are folded at a time."""
 
 
 class _Newest(NamedTuple):
@@ -86,21 +88,37 @@ class Watch:
         """Fold what was answered, and what became known, since the last time."""
         page: list[Entry] = []
         self._whole = False
+        self._compare()
+        anew = Catching(self._session.outcomes, self._live.values()) if self._read is None and self._tested else None
         if self._read is None:
             self._read = _long_over(self._session)
         for entry in self._session.journal.read(self._read):
             page.append(entry)
             self._read[entry.process] = entry.seq
             if len(page) == PAGE:
-                self._fold(page)
+                self._fold(page, anew)
                 page = []
-        self._fold(page)
-        posted = list(self._session.outcomes.read(self._posted))
-        if posted:
+        self._fold(page, anew)
+        told = self._session.outcomes.read(self._posted)
+        while posted := list(islice(told, PAGE)):
             self._posted = posted[-1].seq
             for live in self._live.values():
                 live.settled(posted, self._session.clock.now())
         self._whole = True
+
+    @property
+    def _tested(self) -> bool:
+        """Whether any model is in an A/B test."""
+        return any(live.arms is not None for live in self._live.values())
+
+    def _compare(self) -> None:
+        """Before anything is folded: whoever is in an A/B test has to see all of it."""
+        for model in self._session.app.models:
+            state = rollout.now(self._session.facts, self._session.app.name, model.name)
+            if state.trial is not None:
+                for version in filter(None, (state.candidate, state.champion, state.previous)):
+                    self._refer(model, version)
+            trials.follow(self._live[model.name], state, self._session.clock.now())
 
     def anew(self) -> Watch:
         """Who looks after a pass that failed: with what was folded, which takes long to fold again, unless half of it was."""
@@ -109,10 +127,12 @@ class Watch:
             other._live, other._read, other._posted = self._live, self._read, self._posted
         return other
 
-    def _fold(self, page: Sequence[Entry]) -> None:
+    def _fold(self, page: Sequence[Entry], anew: Catching | None) -> None:
         now = self._session.clock.now()
         for live in self._live.values():
             live.answered(page, now)
+        if anew is not None:
+            anew.beside(page)
 
     def live(self, model: str) -> Live:
         """What is known of one model's traffic."""

@@ -200,6 +200,11 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
         """The share of the traffic that the candidate answers."""
         return self.stages[self.stage].share if self.candidate else 0.0
 
+    @property
+    def trial(self) -> Trial | None:
+        """The A/B test that it is in."""
+        return self.stages[self.stage].trial if self.candidate else None
+
 
 _TYPES: dict[str, type[Said]] = {
     facts.kind(each): each for each in (Started, Advanced, Promoted, Aborted, RolledBack, Paused, Resumed)

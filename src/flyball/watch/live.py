@@ -23,13 +23,15 @@ import polars as pl
 
 from flyball._kernel.clock import MICROSECOND, from_micros, micros
 from flyball.data import profile
-from flyball.data.profile import Counts, Profile
+from flyball.data.profile import Counts
 from flyball.learn.reference import PREDICTION, Column, Reference
 from flyball.learn.task import Task
 from flyball.serve import outcomes
 from flyball.serve.journal import Entry
 from flyball.serve.outcomes import Posted
 from flyball.serve.router import OVERRIDE
+from flyball.watch import reached
+from flyball.watch.arms import Arms
 
 MOST = 1_000_000
 """Attempts that are kept, and outcomes."""
@@ -102,6 +104,8 @@ class Live:
         self.task: Task | None = None
         """Of the model's answers, where it is known; a version's reference goes before it."""
         self.references: dict[str, Reference] = {}
+        self.arms: Arms | None = None
+        """The A/B test that the model is in, which remembers more than this does; None where it is in none."""
         self.dropped = 0
         self._lengths: set[tuple[str, str]] = set()
         self._attempts = [_ATTEMPT.to_frame()]
@@ -140,6 +144,8 @@ class Live:
         self._attempts.append(frame.hstack(_features(new, self._lengths)))
         if len(self._attempts) > PARTS:
             self._all()
+        if self.arms is not None:
+            self.arms.answered(frame, self._told())
 
     def settled(self, posted: Iterable[Posted], now: datetime | None = None) -> None:
         """Fold outcomes; a repeat is harmless. `now` as in `answered`."""
@@ -147,17 +153,22 @@ class Live:
         if not new:
             return
         self._seen((micros(p.received) for p in new), now)
-        columns: dict[str, Sequence[object]] = {
-            "seq": [p.seq for p in new],
-            "settled": [micros(p.settled) for p in new],
-            "prediction": [p.prediction for p in new],
-            "key": [p.key for p in new],
-            "value": [None if isinstance(p.value, str) else p.value for p in new],
-            "label": [outcomes.class_of(p.value) for p in new],
-        }
-        self._outcomes.append(pl.DataFrame(columns, schema=_OUTCOME))
+        told = _told(new)
+        self._outcomes.append(told)
         if len(self._outcomes) > PARTS:
             self._told()
+        if self.arms is not None:
+            self.arms.settled(told)
+
+    def tell(self, posted: Iterable[Posted]) -> None:
+        """Let the A/B test alone know outcomes, which are folded later."""
+        if self.arms is not None and (new := [p for p in posted if self.model in ("", p.model) or not p.model]):
+            self.arms.settled(_told(new))
+
+    def compare(self, arms: Arms) -> None:
+        """From now on an A/B test sees what comes, and now what lies here."""
+        self.arms = arms
+        arms.answered(self._all(), self._told())
 
     def frame(self, version: str | None, start: datetime, end: datetime, now: datetime) -> pl.DataFrame:
         """Attempts asked in [start, end), by (asked, key, version), with their outcome as known before `now`.
@@ -172,14 +183,8 @@ class Live:
         rows = (window if version is None else window.filter(version=version)).sort("asked", "key", "version")
         rows = rows.with_row_index("row")
         known = self._told().filter(pl.col("settled") < micros(now))
-        by_key = _by_key(rows, known.filter(pl.col("key") != ""))
-        # Before it meets the rows: a key that one request names a thousand times is one question.
-        named = window.join(known.drop("key"), left_on="id", right_on="prediction").sort("seq")
-        named = named.unique(("asked", "key"), keep="last")
-        by_id = rows.join(named.select("asked", "key", "seq", "value", "label"), on=("asked", "key"))
-        reached = pl.concat([each.select("row", "seq", "value", "label") for each in (by_key, by_id)])
-        # Not by when they were received: several processes store, and a clock may be set back.
-        last = reached.sort("seq").unique("row", keep="last").select("row", "label", outcome="value", known=True)
+        keyed, named = (known.filter(pl.col(name) != "") for name in ("key", "prediction"))
+        last = reached.reached(rows, window, keyed, named).select("row", "label", outcome="value", known=True)
         joined = rows.join(last, on="row", how="left", maintain_order="left")
         void = pl.col("known").fill_null(value=False) & pl.col("outcome").is_null() & pl.col("label").is_null()
         return joined.with_columns(void=void).drop("row", "known", "id")
@@ -196,14 +201,6 @@ class Live:
         rows, values = self._served(version, column, start, end)
         hours, groups = np.unique(rows["asked"].to_numpy() // HOUR, return_inverse=True)
         return hours, profile.counted(values, groups.astype(np.int64), len(hours), column.edges)
-
-    def profile(self, version: str, name: str, start: datetime, end: datetime) -> Profile | None:
-        """The profile of a feature, or of `PREDICTION`, as `hourly`; None where the version's reference has no such column."""
-        reference = self.references.get(version)
-        column = reference.column(name) if reference is not None else None
-        if column is None:
-            return None
-        return profile.profile(self._served(version, column, start, end)[1], column.edges)
 
     def asked(self, start: datetime, end: datetime) -> Counts:
         """(n,) when each question asked in [start, end) was asked, ascending, in microseconds; each once."""
@@ -288,25 +285,17 @@ def _within(start: datetime, end: datetime) -> pl.Expr:
     return pl.col("asked").is_between(micros(start), micros(end), closed="left")
 
 
-def _by_key(rows: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
-    """Rows with the last stored outcome of their key that was settled after they were asked.
-
-    Where keys repeat on both sides, all of their pairs may be more than there is memory: so each row meets one outcome.
-    """
-    if known["key"].is_duplicated().any():
-        # As of each outcome, the last stored of those that were settled then or later.
-        last = known.sort("settled").select("key", "settled", seq=pl.col("seq").cum_max(reverse=True).over("key"))
-        met = rows.sort("asked").join_asof(
-            last,
-            left_on="asked",
-            right_on="settled",
-            by="key",
-            strategy="forward",
-            allow_exact_matches=False,
-            check_sortedness=False,
-        )
-        return met.drop("settled").join(known, on=("key", "seq"))
-    return rows.join(known, on="key").filter(pl.col("asked") < pl.col("settled"))
+def _told(posted: Sequence[Posted]) -> pl.DataFrame:
+    """Outcomes as columns."""
+    columns: dict[str, Sequence[object]] = {
+        "seq": [p.seq for p in posted],
+        "settled": [micros(p.settled) for p in posted],
+        "prediction": [p.prediction for p in posted],
+        "key": [p.key for p in posted],
+        "value": [None if isinstance(p.value, str) else p.value for p in posted],
+        "label": [outcomes.class_of(p.value) for p in posted],
+    }
+    return pl.DataFrame(columns, schema=_OUTCOME)
 
 
 def _decision(said: bool | str | None) -> str | None:

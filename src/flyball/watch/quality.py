@@ -2,7 +2,8 @@
 
     error_rate      its attempts that gave no answer; Wilson's interval
     invalid_rate    its attempts whose answer cannot be right (`always.impossible`), likewise
-    p99_latency     seconds of its attempts; an interval from order statistics, exact where they are few
+    p99_latency     seconds of its attempts; an interval from order statistics, exact where they are few; shadows, computed
+                    one by one where callers' questions may be computed together, speak for a version, and never against it
     disagreement    and prediction_shift, against the champion on the same questions: see `beside`
     roc_auc.live    answered questions whose outcome is known by now; redrawn by days, or by hours where there are few days
     .on(champion)   the paired difference on questions that both answered, on the same draws
@@ -51,6 +52,11 @@ GRACE = timedelta(minutes=1)
 COVERED = 0.9
 FEW = 20
 """Questions below which nothing is said about how many of them were computed."""
+
+ALONE = (
+    "its shadows are too slow, but those are computed one by one: how long callers wait is seen when it answers them"
+)
+"""Why nothing is said of a latency, where a version answers nobody yet."""
 
 _COUNTED = (conditions.error_rate.name, named.invalid_rate.name, conditions.p99_latency.name)
 
@@ -191,6 +197,15 @@ def _share(rows: pl.DataFrame, faulty: pl.Expr) -> Found:
 
 
 def _latency(rows: pl.DataFrame, condition: Condition) -> Found:
+    """The slowest hundredth of all attempts, if that is fast enough; else of those that callers waited for."""
+    found, reason = _tail(rows, condition)
+    waited = rows.filter(pl.col("role") != "shadow")
+    if found is None or found.high <= condition.threshold or waited.height == rows.height:
+        return found, reason
+    return _tail(waited, condition) if waited.height else (None, ALONE)
+
+
+def _tail(rows: pl.DataFrame, condition: Condition) -> Found:
     """Where few attempts leave the upper end open, a version that is certainly too slow is still found to be so."""
     taken = np.sort(rows["latency"].to_numpy()) / 1e6
     n = len(taken)

@@ -6,8 +6,10 @@ Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas (2021, arXiv 2103.06476, theorem
 that is estimated.
 
 **Exact** for normal units of known variance, at every number of them and for every rule of stopping. **Asymptotic** in that
-units are few, skewed, and their variance is estimated; hence `BURN` and `SKEWED`. A unit is an entity, by the mean of its
-answers; one that goes on answering changes its unit, which the theorem does not cover, and the simulations of the tests do.
+units are few, skewed, and their variance is estimated; hence `BURN` and `SKEWED`. Where an entity answers again and again, its
+units are what its arm is worth in independent answers (`arms`): the time of the sequence is then its information, by which
+estimates from more and more of the same data move as the theorem asks (Jennison and Turnbull, Group Sequential Methods, 2000,
+chapter 3). That is exact where entities answer equally often; for others the simulations of the tests stand.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ Array = npt.NDArray[np.float64]
 BURN = 100
 """Entities of each arm, all with outcomes, below which nothing is said."""
 PLANNED = 2000
-"""Entities of both arms at which the interval is nearest to one that is looked at once: at half, or thrice as many, it is some
+"""Units of both arms at which the interval is nearest to one that is looked at once: at half, or thrice as many, it is some
 hundredths wider than it could be."""
 
 
@@ -33,7 +35,9 @@ SKEWED = 0.2
 
 
 class Arm(NamedTuple):
-    """The units of one arm, or of many tests at once: how many, their mean, and the second and third central moment of one."""
+    """The units of one arm, or of many tests at once: what they are worth in independent ones, their mean, and the second and
+    third central moment of one.
+    """
 
     n: Array | float
     mean: Array | float

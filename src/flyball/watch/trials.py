@@ -1,42 +1,36 @@
-"""Trials: an A/B test, measured on what left. Each entity was answered by one arm; a unit is the mean over its questions.
+"""Trials: an A/B test, measured on what left: the mean over the answers of one arm against that of the other.
 
 Unlike guards, which compare both versions on every question, only the answers that somebody saw count here, with what came of
 those questions: so an answer that changes its own outcome (an offer, a warning) is tested, where `outcome_mean` decides.
 
-An entity belongs to the version if its lot says so, also where the champion had to answer in its place, because the version
-failed or a breaker had taken it out: who was meant to be treated is compared, not who could be. What was asked in the first
-minute of a stage, while servers follow, is left out.
+An entity belongs to the version if its lot says so, whoever answered it: the champion, because the version failed or a breaker
+had taken it out, or a fallback of both. Who was meant to be treated is compared, not who could be. What was asked in the first
+minute of a stage, while servers follow, is left out. The sums are kept from then on (`watch.arms`), however many come.
 """
 
 from __future__ import annotations
 
-import functools
 from datetime import datetime
+from functools import partial
 from typing import Final
 
 import numpy as np
-import polars as pl
 
 from flyball._kernel import conditions
-from flyball._kernel import metrics as named
+from flyball._kernel.clock import micros
 from flyball._kernel.conditions import Condition, Measurement, Metric, Verdict
 from flyball._kernel.errors import DeclarationError
 from flyball.learn import model as models
 from flyball.learn.model import Model
-from flyball.learn.quality import measures, metrics
+from flyball.learn.quality import metrics
 from flyball.learn.reference import Says
-from flyball.learn.task import Kind, Task
+from flyball.learn.task import Kind
 from flyball.release.policy import Release
-from flyball.release.rollout import Trial
-from flyball.serve import router
-from flyball.watch import quality, sequential, settled
+from flyball.release.rollout import Rollout, Trial
+from flyball.watch import quality, sequential
+from flyball.watch.arms import OUTCOME, Arms, Compared
 from flyball.watch.live import Live
-from flyball.watch.sequential import BURN, Arm
-
-OUTCOME: Final = named.outcome_mean.name
-
-_lot = functools.lru_cache(1 << 18)(router.lot)
-"""A test draws the lots of the same entities at every look."""
+from flyball.watch.sequential import BURN
 
 MEANS: Final = frozenset(
     {
@@ -81,13 +75,34 @@ def check(release: Release, model: Model) -> None:
             quality.check_direction(test.decides)
 
 
-def judged(
-    live: Live, trial: Trial, candidate: str, champion: str, span: tuple[datetime, datetime], share: float = 0.0
-) -> Verdict:
-    """The verdict of an A/B test at this look, named as the test; arguments as of `measure`."""
+def of(state: Rollout) -> Compared | None:
+    """What the present stage compares; None where it is no A/B test."""
+    began = state.began or state.entered
+    if state.trial is None or began is None:
+        return None
+    start = micros(began + quality.GRACE)
+    return Compared(state.candidate, state.champion, state.trial.metric, state.share, start)
+
+
+def follow(live: Live, state: Rollout, now: datetime) -> None:
+    """Let what is folded from now on count for the A/B test that a model is in; forget one that is over."""
+    compared = of(state)
+    if live.arms is not None and live.arms.compared == compared:
+        return
+    live.arms = None
+    if compared is None or _unknown(live, compared):
+        return
+    arms, since = Arms(compared, partial(_says, live, compared.metric)), live.since()
+    forgotten = live.dropped > 0 and since is not None and micros(since) > compared.start
+    arms.whole = compared.start >= micros(now - live.keeps) and not forgotten
+    live.compare(arms)
+
+
+def judged(live: Live, state: Rollout, trial: Trial) -> Verdict:
+    """The verdict of the A/B test that a rollout is in, at this look, named as the test."""
     metric = Metric(trial.metric, "higher" if trial.op == ">=" else "lower")
     condition = Condition(metric, trial.op, trial.margin, conditions.champion)
-    found, reason = measure(live, trial, candidate, champion, span, share)
+    found, reason = measure(live, of(state), trial.error_rate)
     verdict = conditions.judge(condition, found, reason=reason)
     return Verdict(
         condition=str(trial),
@@ -98,67 +113,35 @@ def judged(
     )
 
 
-def measure(
-    live: Live, trial: Trial, candidate: str, champion: str, span: tuple[datetime, datetime], share: float = 0.0
-) -> quality.Found:
-    """The candidate's mean over its entities minus the champion's over its own, with an interval that holds at every look.
-
-    Args:
-        span: when its stage began, and now.
-        share: of the entities that are the candidate's by their lot, asked or not.
-    """
-    start, now = min(span[0] + quality.GRACE, span[1]), span[1]
-    since = live.since()
-    if start < now - live.keeps or (live.dropped and since is not None and since > start):
+def measure(live: Live, compared: Compared | None, error_rate: float) -> quality.Found:
+    """The mean of the candidate's arm minus that of the champion's, with an interval that holds at every look."""
+    arms = live.arms
+    if compared is not None and (version := _unknown(live, compared)):
+        return None, f"{version} has no reference, which tells what its answers are made of"
+    if compared is None or arms is None or arms.compared != compared:
+        return None, "it is looked at from the next look on"
+    if not arms.whole:
         # What slides is a new test at every look, and the error rate would hold for none of them.
-        return None, f"it reaches further back than attempts are kept ({live.most:,} of them at most)"
-    asked = live.frame(candidate, start, now, now).filter(role="canary")
-    units = []
-    for version, rows in (
-        (candidate, asked),
-        (champion, live.frame(champion, start, now, now).filter(role="champion")),
-    ):
-        says = quality.says(live, version, trial.metric)
-        if says is None:
-            return None, f"{version} has no reference, which tells what its answers are made of"
-        units.append(_scored(trial.metric, says, rows))
-    each = pl.concat(units).group_by("entity", maintain_order=True).agg(pl.col("score").mean())
-    drawn = [_lot(candidate, whose) < share for whose in each["entity"]]
-    treated = each["entity"].is_in(asked["entity"].unique().implode()) | pl.Series(drawn, dtype=pl.Boolean)
-    arms = _arm(each.filter(treated)["score"]), _arm(each.filter(~treated)["score"])
-    few = min(int(arms[0].n), int(arms[1].n))
-    if few < BURN:
-        return None, f"outcomes of {arms[0].n:,} and {arms[1].n:,} entities, and each arm needs {BURN}"
-    found = sequential.difference(*arms, trial.error_rate)
+        return None, "its beginning was forgotten: it reaches further back than answers are read again"
+    mine, theirs = arms.sides()
+    said = f"{arms.given_up:,} answers were let go before their outcomes came" if arms.given_up else ""
+    if min(mine.entities, theirs.entities) < BURN:
+        few = f"outcomes of {mine.entities:,.0f} and {theirs.entities:,.0f} entities, and each arm needs {BURN}"
+        return None, "; ".join(filter(None, (few, said)))
+    found = sequential.difference(mine.arm, theirs.arm, error_rate)
     if not np.isfinite(found.low):
-        return None, "the entities of an arm are all alike, or a few of them weigh as much as the rest"
-    n = int(arms[0].n) + int(arms[1].n)
-    return Measurement(estimate=float(found.estimate), low=float(found.low), high=float(found.high), n=n), ""
+        return None, "; ".join(
+            filter(None, ("answers are all alike, or a few entities weigh as much as the rest", said))
+        )
+    n = mine.answers + theirs.answers
+    return Measurement(estimate=float(found.estimate), low=float(found.low), high=float(found.high), n=n), said
 
 
-def _scored(metric: str, says: Says, rows: pl.DataFrame) -> pl.DataFrame:
-    """The settled answers of one version: whom each was about, and what it adds to the metric."""
-    known = settled.known(rows, says.task)
-    return known.select("entity").with_columns(
-        score=pl.Series(_score(metric, says.task, says, known), dtype=pl.Float64)
-    )
+def _unknown(live: Live, compared: Compared) -> str:
+    """The version of which nobody knows what its answers are made of; "" for neither."""
+    versions = (compared.candidate, compared.champion)
+    return next((v for v in versions if quality.says(live, v, compared.metric) is None), "")
 
 
-def _score(metric: str, task: Task, says: Says, known: pl.DataFrame) -> measures.Array:
-    if not known.height:
-        return np.empty(0)
-    y = settled.outcome(known, task)
-    if metric == OUTCOME:
-        return y.astype(np.float64)
-    answers = settled.scores(known, task)
-    metrics.check(y, answers)
-    (column,) = measures.READS[metric]
-    return measures.columns((metric,), y, answers, settled.terms(known, says))[column]
-
-
-def _arm(scores: pl.Series) -> Arm:
-    """Units, and their moments; without two of them nothing is known."""
-    x = scores.to_numpy()
-    if len(x) < 2:
-        return Arm(len(x), 0.0, 0.0, 0.0)
-    return Arm(len(x), float(x.mean()), float(x.var(ddof=1)), float(((x - x.mean()) ** 3).mean()))
+def _says(live: Live, metric: str, version: str) -> Says | None:
+    return quality.says(live, version, metric)
