@@ -11,10 +11,12 @@ import flyball as fb
 from flyball import days, error_rate, hours, metrics, minutes, ms, p99_latency, roc_auc
 from flyball._kernel.conditions import Condition, Outcome, judge
 from flyball.data.interval import wilson
+from flyball.learn.task import BINARY, REGRESSION, Task
 from flyball.release.policy import Release, ab
 from flyball.watch import always, quality, times
 from flyball.watch.live import MOST, Live
 from flyball.watch.times import Ending, Pace
+from tests.unit.test_watch_beside import says
 from tests.unit.test_watch_quality import DAY, entry
 
 SLOWLY = Pace(asked=0.1)
@@ -90,15 +92,74 @@ def test_each_stage_may_be_held_for_the_patience_and_no_more_is_remembered_than_
 
 def test_to_act_takes_as_long_as_its_parts_and_outcomes_as_long_as_they_take() -> None:
     auc = roc_auc.live(over=days(2)) >= 0.6
-    release = Release(fb.shadow(hours(1)), ab(0.5, metrics.cost, ends=days(3)), abort_unless=[auc])
-    pace = Pace(asked=10, settles=hours(6), looks=2, judges=3)
+    release = Release(fb.shadow(hours(1)), abort_unless=[auc])
+    pace = Pace(asked=10, settles=hours(6), looks=2, judges=3, beside=7)
     late = ending(release, str(auc), pace)
-    assert late.least and late.seconds == pytest.approx(6 * 3600 + 5 + 0.02 + 2 + 3 + 0.2)
+    assert late.least and late.seconds == pytest.approx(6 * 3600 + 5 + 0.02 + 2 + 3 + 7 + 0.2)
+    assert "no most: a little worse it may pass, and undecided it falls when a stage is over for 3d" in str(late)
     assert ending(release, "breaker of a process", pace) == Ending(by="breaker of a process", attempts=8, seconds=0.8)
-    assert ending(release, "A/B: cost <= cost.on(champion)", pace).least
     assert times.told(Release()) == []
     said = times.told(release, pace)
     assert said[0].endswith("at 10 questions a second:") and len(said) == 1 + len(times.worst_case(release, pace))
+    assert "Not in these times" in times.told(release)[-1] and "Not in these" not in said[-1]
+
+
+def test_an_ab_test_ends_with_its_end_where_the_champion_then_stays() -> None:
+    keeps, goes = ab(0.5, metrics.cost, ends=days(3)), ab(0.5, metrics.cost, ends=days(3), undecided="release")
+    found = ending(Release(keeps), "A/B: cost <= cost.on(champion)", Pace())
+    assert not found.least and found.seconds == pytest.approx(3 * 86_400 + Pace().acts)
+    assert str(found).endswith("lost, or undecided at its end; all traffic is back in 3.0 d")
+    found = ending(Release(goes), "A/B: cost <= cost.on(champion)", Pace())
+    assert found.least and found.why == "undecided after 3.0 d, it goes on"
+
+
+CLASSES = Task(kind="multiclass", classes=("a", "b", "c"))
+
+
+@pytest.mark.parametrize(
+    ("guard", "task", "bad"),
+    [
+        (metrics.prediction_shift.live(over=minutes(50)) <= 0.1, REGRESSION, {"output": 9e9}),
+        (metrics.prediction_shift.live(over=minutes(50)) <= 0.1, CLASSES, {"decision": "c"}),
+        (metrics.disagreement.live(over=minutes(50)) <= 0.3, BINARY, {"decision": False}),
+        (metrics.disagreement.live(over=minutes(50)) <= 0.3, CLASSES, {"decision": "c"}),
+    ],
+    ids=["shift of numbers", "shift of classes", "other decisions", "other classes"],
+)
+def test_a_version_that_answers_otherwise_at_every_question(guard: Condition, task: Task, bad: dict[str, Any]) -> None:
+    """Of 300 questions that both answered alike, and then of as many as it takes."""
+    outputs = (0.2, 0.3, 0.5) if task.classes else ()
+    made, published = Live(days(60)), ending(Release(abort_unless=[guard]), str(guard), Pace(asked=0.1, task=task))
+    made.task = task
+    if task.classes:
+        for version in ("a-1", "a-2"):
+            made.references[version] = says(task)
+    for k in range(300 + published.attempts):
+        decision: Any = {"multiclass": "a", "binary": True, "regression": None}[task.kind]
+        alike = {"output": k % 7 / 10, "outputs": outputs, "decision": decision}
+        one = alike if k < 300 else alike | bad
+        at = DAY + k * EVERY
+        made.answered([entry(f"k{k}", at, "a-1", **alike), entry(f"k{k}", at, "a-2", role="shadow", **one)])
+
+    def fails(n: int) -> bool:
+        now = DAY + (300 + n) * EVERY
+        found, reason = quality.measure(made, guard, "a-2", champion="a-1", start=DAY, now=now)
+        return judge(guard, found, reason=reason).outcome is Outcome.FAIL
+
+    assert not published.least
+    assert [fails(published.attempts - 1), fails(published.attempts)] == [False, True]
+
+
+def test_how_far_numbers_lie_apart_has_no_worst() -> None:
+    far = metrics.disagreement.live(over=days(1)) <= 3.0
+    found = ending(Release(abort_unless=[far]), str(far), Pace(task=REGRESSION))
+    assert found.least and "as little as one likes" in found.why
+
+
+def test_a_latency_is_judged_on_those_who_wait() -> None:
+    guard = p99_latency.live(over=minutes(30)) <= ms(20)
+    all_of_them, some = Release(abort_unless=[guard]), Release(fb.canary(0.05, hours(1)), abort_unless=[guard])
+    assert ending(some, str(guard), Pace(asked=20)).seconds == ending(all_of_them, str(guard), Pace(asked=1)).seconds
 
 
 def test_what_cannot_be_sure_is_not_promised() -> None:
@@ -108,3 +169,5 @@ def test_what_cannot_be_sure_is_not_promised() -> None:
     ]
     assert "breaker of a process" not in said and "error_rate <= 0.02, always" not in said
     assert any("0.005" in by for by in said)
+    release = Release(fb.shadow(hours(1)), abort_unless=[error_rate.live(over=days(1)) <= 0.5])
+    assert any(line.startswith("error_rate.live(over=1d) <= 0.5: never sure") for line in times.told(release, seldom))

@@ -13,6 +13,7 @@ from flyball.cycle.session import Session, silent
 from flyball.cycle.steps import Done, Pinned, Planned
 from flyball.cycle.work import Work
 from flyball.learn import adopted
+from flyball.learn import model as learnt
 from flyball.learn.features.declare import Called
 from flyball.learn.fit import train
 from flyball.learn.model import Model
@@ -90,7 +91,15 @@ def plan(session: Session) -> Plan:
     runs = sum(step.runs for model in models for step in model.steps)
     counted = [(len(files), "file"), (runs, "step")]
     work = " and ".join(f"{n} {what}{'s' if n > 1 else ''}" for n, what in counted if n)
-    return Plan(app=app.name, files=files, models=models, work=work, notes=notes, ends=times.told(app.release))
+    return Plan(app=app.name, files=files, models=models, work=work, notes=notes, ends=_ends(session))
+
+
+def _ends(session: Session) -> list[str]:
+    """How long a version that goes bad may stay; where models differ, the one with the most classes is the slowest to tell."""
+    tasks = [learnt.task(each) for each in session.app.models]
+    slowest = max(tasks, key=lambda task: (task.kind == "regression", task.width), default=None)
+    pace = times.Pace(task=slowest) if slowest is not None else None
+    return times.told(session.app.release, pace)
 
 
 def _model(model: Model, pin: Pinned | None, found: list[Planned]) -> ModelPlan:

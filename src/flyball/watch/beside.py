@@ -73,7 +73,7 @@ def _spread(mine: Array, theirs: Array) -> Measurement:
     places = np.concatenate([mine, theirs])
     below = [np.searchsorted(np.sort(each), places, side="right") / n for each in (mine, theirs)]
     found = float(np.abs(below[0] - below[1]).max())
-    return _within(found, 2 * math.sqrt(math.log(2 / _EACH) / (2 * n)), n)
+    return _within(found, reach(0, n), n)
 
 
 def _shares(classes: int, mine: pl.Series, theirs: pl.Series) -> Measurement:
@@ -81,7 +81,14 @@ def _shares(classes: int, mine: pl.Series, theirs: pl.Series) -> Measurement:
     n = len(mine)
     counts = [dict(each.fill_null("").value_counts().iter_rows()) for each in (mine, theirs)]
     found = sum(abs(counts[0].get(c, 0) - counts[1].get(c, 0)) for c in counts[0].keys() | counts[1].keys()) / (2 * n)
-    return _within(found, math.sqrt(2 * math.log((2.0**classes - 2) / _EACH) / n), n)
+    return _within(found, reach(classes, n), n)
+
+
+def reach(classes: int, n: int) -> float:
+    """How far a shift of `n` questions may lie from what was found, of classes or (0) of numbers."""
+    if classes:
+        return math.sqrt(2 * math.log((2.0**classes - 2) / _EACH) / n)
+    return 2 * math.sqrt(math.log(2 / _EACH) / (2 * n))
 
 
 _EACH: Final = (1 - metrics.LEVEL) / 2

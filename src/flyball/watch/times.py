@@ -4,25 +4,30 @@ From its first bad answer to all traffic back at the champion passes: the time u
 process, or a guard of the loop), and then the time to **act**: an answer is committed, the loop looks and judges, the servers
 follow. Sure takes so many attempts, and so depends on the traffic; to act does not.
 
-The worst is told: the version was sound for as long as a guard remembers, so that its past speaks for it, and then every
-attempt is bad (or a share of them). How long a *quality* takes that is somewhat worse nobody can say: for it, and for an A/B
-test, the least is told that they need. A breaker counts in each process by itself.
+The **worst** is told: the version was sound for as long as a guard remembers, so that its past speaks for it, and then every
+attempt is bad (or a share of them): it fails, is too slow, decides otherwise, or says what lies beyond all that the champion
+says. Where there is no worst, the **least** is told, and why: a version may be worse by as little as one likes, which no number
+of outcomes finds. An A/B test has an end of its own. A breaker counts in each process by itself.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Final, NamedTuple
 
 import msgspec
 
 from flyball._kernel import conditions
 from flyball._kernel import metrics as named
 from flyball._kernel.conditions import Condition
+from flyball._kernel.durations import short
 from flyball.data.interval import wilson
 from flyball.learn.quality import metrics
-from flyball.release.policy import Release
+from flyball.learn.task import BINARY, Task
+from flyball.release.policy import Comparison, Release
 from flyball.serve.breaker import Breaker
 from flyball.serve.journal import Settings
 from flyball.watch import always, beside, live, quality, sequential
@@ -41,8 +46,11 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
         processes: that answer.
         looks: seconds between two looks of the loop.
         judges: that one look takes.
+        beside: that the rest of a pass takes, which nothing that is declared bounds: a webhook has 5 for each alert, and what
+            arrives is taken in by the commit.
         follows: between two looks of a server at the route.
         swaps: that it takes to answer by it: the champion is there already.
+        task: what is answered.
     """
 
     asked: float = 10.0
@@ -51,13 +59,16 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
     processes: int = 1
     looks: float = 1.0
     judges: float = 1.0
+    beside: float = 0.0
     follows: float = 0.1
     swaps: float = 0.1
+    task: Task = BINARY
 
     @property
     def acts(self) -> float:
         """Seconds from being sure to the champion answering all."""
-        return Settings().interval.total_seconds() + self.looks + self.judges + self.follows + self.swaps
+        told = Settings().interval.total_seconds()
+        return told + self.looks + self.judges + self.beside + self.follows + self.swaps
 
 
 class Ending(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,42 +79,53 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
         attempts: bad and other ones, until it is sure.
         seconds: from the first bad one to the champion answering all.
         least: whether this is the least that it takes, and not the most.
+        why: there is no most, or what else ends it.
     """
 
     by: str
     attempts: int
     seconds: float
     least: bool = False
+    why: str = ""
 
     def __str__(self) -> str:
-        few = "at least " if self.least else ""
-        return (
-            f"{self.by}: sure after {few}{self.attempts:,} attempts; all traffic is back in {few}{_spelt(self.seconds)}"
-        )
+        if self.least:
+            return f"{self.by}: {self.attempts:,} attempts and {_spelt(self.seconds)} at least, and no most: {self.why}"
+        sure = self.why or f"sure after {self.attempts:,} attempts"
+        return f"{self.by}: {sure}; all traffic is back in {_spelt(self.seconds)}"
 
 
 def worst_case(release: Release, pace: Pace | None = None) -> list[Ending]:
     """The ways in which a version of this release that goes bad ends, each by itself: what cannot be sure of it is left out."""
-    pace = pace or Pace()
-    found = [_breaker(pace)] if pace.bad >= Breaker.FAULTS / Breaker.LAST else []
-    looser = always.looser(release)
-    always_guarded = [m.name for m in (conditions.error_rate, named.invalid_rate) if m.name not in looser]
-    limit, span, few = always.FAULTS, always.LATELY, always.FEW
-    found += [_sure(f"{name} <= {limit:g}, always", limit, span, pace, few=few) for name in always_guarded]
-    found += [_guard(guard, release, pace) for guard in release.abort_unless]
-    found.append(_covered(pace))
-    tests = [stage.test for stage in release.stages if stage.test is not None]
-    found += [_least(f"A/B: {test.decides}", 2 * sequential.BURN, pace, pace.settles) for test in tests]
-    return [ending for ending in found if ending.attempts < NEVER]
+    return [ending for ending in _endings(release, pace or Pace()) if ending.attempts < NEVER]
 
 
 def told(release: Release, pace: Pace | None = None) -> list[str]:
-    """The same, in words; nothing for a release without stages."""
+    """The same, in words, and what cannot be sure; nothing for a release without stages."""
     if not release.stages:
         return []
     pace = pace or Pace()
     head = f"A version on its way that goes bad at every question, at {pace.asked:g} questions a second:"
-    return [head, *map(str, worst_case(release, pace))]
+    never = "never sure: so much of what it remembers may be good that the bad is no proof"
+    said = [str(e) if e.attempts < NEVER else f"{e.by}: {never}" for e in _endings(release, pace)]
+    return [head, *said, *([] if pace.beside else [_BESIDE])]
+
+
+_BESIDE: Final = (
+    "Not in these times: what holds a pass of the loop up. A webhook that hangs takes 5 s for each alert, and what arrives as "
+    "long as its commit: that has no bound. A breaker waits for neither."
+)
+
+
+def _endings(release: Release, pace: Pace) -> list[Ending]:
+    found = [_breaker(pace)] if pace.bad >= Breaker.FAULTS / Breaker.LAST else []
+    looser = always.looser(release)
+    always_guarded = [m.name for m in (conditions.error_rate, named.invalid_rate) if m.name not in looser]
+    limit, span, few = always.FAULTS, always.LATELY, always.FEW
+    found += [_sure(f"{name} <= {limit:g}, always", limit, _Past(span), pace, few=few) for name in always_guarded]
+    found += [_guard(guard, release, pace) for guard in release.abort_unless]
+    found.append(_covered(pace))
+    return found + [_test(stage.test, pace) for stage in release.stages if stage.test is not None]
 
 
 def _breaker(pace: Pace) -> Ending:
@@ -114,32 +136,69 @@ def _breaker(pace: Pace) -> Ending:
 
 def _guard(guard: Condition, release: Release, pace: Pace) -> Ending:
     name, said, over = guard.metric.name.removesuffix(".live"), str(guard), guard.metric.over
-    limited = {conditions.error_rate.name: guard.threshold, named.invalid_rate.name: guard.threshold}
-    limited |= {conditions.p99_latency.name: quality.TAIL}  # so many attempts may be slower than its threshold
-    if name in limited:
-        longest = [stage.test.ends if stage.test else stage.lasts for stage in release.stages]
-        # Each stage may be held for the patience, and the probation after the last is as long.
-        remembers = over or sum(longest, max(len(longest), 1) * release.patience)
-        return _sure(said, limited[name], remembers, pace, slides=over is not None)
-    if name in beside.NAMES:
-        return _least(said, beside.FEW, pace)
-    return _least(said, metrics.MIN_ROWS, pace, pace.settles)
+    longest = [stage.test.ends if stage.test else stage.lasts for stage in release.stages]
+    # Each stage may be held for the patience, and the probation after the last is as long.
+    remembers = over or sum(longest, max(len(longest), 1) * release.patience)
+    past = _Past(remembers, slides=over is not None)
+    if name in (conditions.error_rate.name, named.invalid_rate.name):
+        return _sure(said, guard.threshold, past, pace)
+    if name == conditions.p99_latency.name:
+        # So many attempts may be slower than its threshold; of those that callers wait for, of whom there is a share.
+        shares = [stage.share for stage in release.stages if stage.share]
+        callers = msgspec.structs.replace(pace, asked=pace.asked * min(shares, default=1.0))
+        return _sure(said, quality.TAIL, past, callers)
+    if name == named.prediction_shift.name:
+        reach = functools.partial(beside.reach, len(pace.task.classes))
+        return _after(said, _first(lambda n: n >= beside.FEW and _apart(n, past, pace, reach) > guard.threshold), pace)
+    if name == named.disagreement.name:
+        if pace.task.truth or pace.task.classes:
+            return _sure(said, guard.threshold, past, pace, few=beside.FEW)
+        return _least(said, beside.FEW, pace, "two numbers may lie apart by as little as one likes")
+    waits = "" if pace.settles else "; outcomes take their time besides"
+    why = (
+        f"a little worse it may pass, and undecided it falls when a stage is over for {short(release.patience)}{waits}"
+    )
+    return _least(said, metrics.MIN_ROWS, pace, why, pace.settles)
 
 
-def _sure(by: str, limit: float, remembers: timedelta, pace: Pace, *, few: int = 1, slides: bool = True) -> Ending:
-    """By a share that is limited, of a version that was sound for as long as the guard remembers.
+def _test(test: Comparison, pace: Pace) -> Ending:
+    """One that is lost or undecided ends with the test, where the champion then stays."""
+    said = f"A/B: {test.decides}"
+    if test.undecided == "release":
+        why = f"undecided after {_spelt(test.ends.total_seconds())}, it goes on"
+        return _least(said, 2 * sequential.BURN, pace, why, pace.settles)
+    seconds = test.ends.total_seconds()
+    why = "lost, or undecided at its end"
+    return Ending(by=said, attempts=math.ceil(seconds * pace.asked), seconds=seconds + pace.acts, why=why)
 
-    Args:
-        slides: whether it then forgets one of those for each that comes.
-    """
-    before = round(remembers.total_seconds() * pace.asked)
-    if before >= live.MOST:  # attempts beyond that are forgotten, whatever the guard would remember
-        before, slides = live.MOST, True
+
+class _Past(NamedTuple):
+    """For how long a guard remembers that a version was sound, and whether it forgets one attempt for each that comes."""
+
+    remembers: timedelta
+    slides: bool = True
+
+    def seen(self, n: int, pace: Pace) -> int:
+        """The attempts that are looked at when `n` came since it went bad."""
+        before = round(self.remembers.total_seconds() * pace.asked)
+        if before >= live.MOST:  # attempts beyond that are forgotten, whatever the guard would remember
+            return max(live.MOST, n)
+        return max(before, n) if self.slides else before + n
+
+
+def _sure(by: str, limit: float, past: _Past, pace: Pace, *, few: int = 1) -> Ending:
+    """By a share that is limited, of a version that was sound for as long as the guard remembers."""
 
     def certain(n: int) -> bool:
-        return n >= few and wilson(round(n * pace.bad), max(before, n) if slides else before + n)[0] > limit
+        return n >= few and wilson(round(n * pace.bad), past.seen(n, pace))[0] > limit
 
     return _after(by, _first(certain), pace)
+
+
+def _apart(n: int, past: _Past, pace: Pace, reach: Callable[[int], float]) -> float:
+    """How far two spreads are apart at least, of which so many lie where none of the other does."""
+    seen = past.seen(n, pace)
+    return round(n * pace.bad) / seen - reach(seen)
 
 
 def _covered(pace: Pace) -> Ending:
@@ -153,8 +212,8 @@ def _covered(pace: Pace) -> Ending:
     return _after("computes nothing any more (the champion answers already)", _first(certain), pace, quality.GRACE)
 
 
-def _least(by: str, attempts: int, pace: Pace, wait: timedelta = timedelta()) -> Ending:
-    return msgspec.structs.replace(_after(by, attempts, pace, wait), least=True)
+def _least(by: str, attempts: int, pace: Pace, why: str, wait: timedelta = timedelta()) -> Ending:
+    return msgspec.structs.replace(_after(by, attempts, pace, wait), least=True, why=why)
 
 
 def _after(by: str, attempts: int, pace: Pace, wait: timedelta = timedelta()) -> Ending:
