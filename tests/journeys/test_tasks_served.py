@@ -13,13 +13,14 @@ from typing import Any
 import polars as pl
 import pytest
 
-from flyball import cli
+from flyball import cli, edge
 from flyball._kernel.errors import StateError
 from flyball.adapters.embedded.outcomes import SqliteOutcomes
-from flyball.cycle import answering, artifacts, predict, why
+from flyball.cycle import answering, artifacts, bundle, predict, why
 from flyball.cycle.session import Session
 from flyball.data import contract
 from flyball.learn import model as models
+from flyball.predictor import Predictor
 from flyball.serve import outcomes
 from tests.live import Live, live
 from tests.oracles import projects
@@ -122,6 +123,22 @@ def test_a_file_is_told_the_same_and_so_says_why(shop: tuple[str, Session, Live]
         assert {name[3:]: v for name, v in row.items() if name.startswith(prefix)} == answer[several]
         found = why.why(session, answer["id"])
         assert (found.outputs, found.decision) == (answer[several], answer.get("decision"))
+
+
+def test_a_bundle_says_the_same_bits(shop: tuple[str, Session, Live], tmp_path: Path) -> None:
+    kind, session, edge_ = shop
+    said = bundle.bundle(session, None, "model-1", tmp_path / "a.zip")
+    here = edge.load(str(tmp_path / "a.zip"))
+    assert (said.within, here.selfcheck()["exact"]) == (0.0, True)
+    rows = [{**ROWS[0], "visit": f"y{n}", "depth": n} for n in range(12)]
+    with Predictor(session) as asks:
+        for row, answer in zip(rows, edge_.ask(rows, "/predict/model").json, strict=True):
+            found, alike = here.predict(row), asks.predict(row)
+            assert list(found) == (
+                ["output", "decision", "probabilities"] if kind == "classes" else ["output", "quantiles"]
+            )
+            assert found == {name: answer[name] for name in found}
+            assert found == {name: getattr(alike, name) for name in found}
 
 
 def test_the_baseline_answers_alike(shop: tuple[str, Session, Live]) -> None:

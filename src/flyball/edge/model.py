@@ -221,4 +221,4 @@ def _calibrated(says: Mapping[str, Any], score: float) -> float:
 
 def _numbers(answer: Mapping[str, Any]) -> Sequence[float]:
     several = answer.get("probabilities") or answer.get("quantiles")
-    return list(several.values()) if several else [answer["output"]]
+    return [several[name] for name in sorted(several)] if several else [answer["output"]]
