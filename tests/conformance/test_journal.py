@@ -31,6 +31,7 @@ from flyball.checks.journal import SETTINGS, Bench, answer, recorded
 from flyball.checks.journal_erasing import ErasingSuite
 from flyball.serve import journal
 from flyball.serve.journal import Journal, Settings
+from tests.disks import Disk
 
 
 class Folders:
@@ -74,33 +75,6 @@ class TestMemoryJournal(ErasingSuite):
         return Images()
 
 
-class Disk:
-    """Real SQLite connections to a disk that may have so many pages, take nothing at all, or hold the writer back."""
-
-    def __init__(self) -> None:
-        self.pages: int | None = None
-        self.broken = False
-        self.gate = threading.Event()
-        self.gate.set()
-
-    def connect(self, path: str) -> journal_segment.Connection:
-        disk, real = self, journal_segment.connect(path)
-
-        class Limited:
-            def execute(self, sql: str, parameters: Any = (), /) -> journal_segment.Cursor:
-                if sql.startswith(("BEGIN", "INSERT INTO pages")):
-                    disk.gate.wait(30)
-                limit = 2**31 if disk.pages is None else disk.pages
-                real.execute(f"PRAGMA max_page_count = {limit}").fetchall()
-                real.execute(f"PRAGMA query_only = {disk.broken}").fetchall()
-                return real.execute(sql, parameters)
-
-            def close(self) -> None:
-                real.close()
-
-        return Limited()
-
-
 @pytest.fixture
 def clock() -> Wound:
     return Wound()
@@ -133,13 +107,13 @@ def test_a_full_disk_acknowledges_nothing_and_is_survived(place: Path, clock: Wo
     at = SqliteJournal(place, clock, SETTINGS, disk.connect)
     recorder = at.open("flights")
     recorded(recorder, [answer(clock)])
-    disk.pages = 1
+    disk.full = True
     refused = [answer(clock, **BULK) for _ in range(3)]
     for each in refused:
         with pytest.raises(AdapterError, match="journal-write") as raised:
             recorded(recorder, [each])
         assert "full" in raised.value.why
-    disk.pages = None
+    disk.full = False
     assert recorded(recorder, [answer(clock)]) == [5]
     assert [entry.seq for entry in at.read()] == [1, 5]
     recorder.close()
@@ -177,13 +151,13 @@ def test_what_has_left_is_kept_until_the_disk_takes_it(place: Path, clock: Wound
     settings = replace(settings, patience=timedelta(seconds=0.05))
     at = SqliteJournal(place, clock, settings, disk.connect)
     recorder = at.open("flights")
-    disk.pages = 1
+    disk.full = True
     for handed_out in range(1, settings.block + 1):
         assert recorder.record([answer(clock, **BULK)]) == handed_out
     with pytest.raises(RetryableError, match="journal-full") as raised:
         recorder.record([answer(clock, **BULK)])
     assert "journal-write" in raised.value.why
-    disk.pages = None
+    disk.full = False
     recorder.close()
     assert [entry.seq for entry in at.read()] == list(range(1, handed_out + 1))
     assert [(account.closed, account.unknown) for account in at.recover()] == [(True, 0)]
@@ -195,7 +169,7 @@ def test_closing_on_a_full_disk_says_so(place: Path, clock: Wound, disk: Disk, d
     recorder = at.open("flights")
     recorded(recorder, [answer(clock)] if durability == "acknowledged" else [])
     disk.gate.clear()
-    disk.pages = 1
+    disk.full = True
     told: list[BaseException | None] = []
     handed_out = recorder.record([answer(clock, **BULK)], told.append)
     disk.gate.set()
@@ -372,7 +346,7 @@ def test_a_segment_that_was_never_begun_is_passed_over(place: Path, clock: Wound
 
 def test_what_cannot_hold_a_journal_is_named(tmp_path: Path, clock: Wound, disk: Disk) -> None:
     (tmp_path / "file").touch()
-    disk.pages = 1
+    disk.full = True
     for place, connect in ((tmp_path / "file", journal_segment.connect), (tmp_path / "full", disk.connect)):
         with pytest.raises(AdapterError, match="journal-write") as raised:
             SqliteJournal(place, clock, SETTINGS, connect).open("flights")

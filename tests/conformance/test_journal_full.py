@@ -16,36 +16,16 @@ from typing import Any
 import pytest
 
 from flyball._kernel.errors import AdapterError
-from flyball.adapters.embedded import journal_claim, journal_recorder, journal_segment
+from flyball.adapters.embedded import journal_claim, journal_recorder
 from flyball.adapters.embedded.journal import SqliteJournal
 from flyball.adapters.embedded.journal_pages import Noted
 from flyball.checks.clock import Wound
 from flyball.checks.journal import SETTINGS, answer, recorded
 from flyball.serve import journal
 from flyball.serve.journal import Recovery, Standing
+from tests.disks import Disk
 
 UNLOGGED = replace(SETTINGS, when_full="unlogged", patience=timedelta(0))
-
-
-class Disk:
-    """Real connections to a disk that can be full."""
-
-    full = False
-    broken = False
-
-    def connect(self, path: str) -> journal_segment.Connection:
-        disk, real = self, journal_segment.connect(path)
-
-        class Limited:
-            def execute(self, sql: str, parameters: Any = (), /) -> journal_segment.Cursor:
-                real.execute(f"PRAGMA max_page_count = {1 if disk.full else 2**31}").fetchall()
-                real.execute(f"PRAGMA query_only = {disk.broken}").fetchall()
-                return real.execute(sql, parameters)
-
-            def close(self) -> None:
-                real.close()
-
-        return Limited()
 
 
 @pytest.fixture
