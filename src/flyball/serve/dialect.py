@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
+from urllib.parse import quote
 
-from flyball._kernel.errors import FlyballError
+from flyball._kernel.errors import FlyballError, StateError
 from flyball.serve.journal import Answer
 from flyball.serve.message import Reply, Request
 from flyball.serve.plan import Plan
@@ -69,3 +70,24 @@ class Dialect(Protocol):
 
     def refuse(self, status: int, error: FlyballError) -> bytes:
         """The body of a refusal, JSON."""
+
+
+def under(base: str, routed: Mapping[str, Routed]) -> Iterable[tuple[str, str]]:
+    """(path, model) of `base`/MODEL for each model; of `base` itself where there is one."""
+    if len(routed) == 1:
+        yield base, next(iter(routed))
+    for model in routed:
+        yield f"{base}/{quote(model, safe='')}", model
+
+
+def not_under(base: str, path: str, routed: Mapping[str, Routed]) -> FlyballError | None:
+    """Why no model answers at a path `under` the same base; None: it is not of these."""
+    if path != base and not path.startswith(f"{base}/"):
+        return None
+    model = path[len(base) + 1 :]
+    return StateError(
+        "no-such-model",
+        f"No model {model!r} answers here." if model else "Which of the models shall answer?",
+        why=f"Answering: {', '.join(routed) or 'none'}.",
+        next=f"POST {base}/<model>",
+    )

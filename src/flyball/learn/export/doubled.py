@@ -18,7 +18,6 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnxruntime
 from onnx import helper, numpy_helper
 
 from flyball.learn import task
@@ -65,10 +64,7 @@ class Doubled:
     name: Literal["lightgbm"] = "lightgbm"
 
     def __init__(self, raw: Raw) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 4
-        self._session = onnxruntime.InferenceSession(raw.model, options, providers=["CPUExecutionProvider"])
+        self._session = graph.session(raw.model, boosted.refused)
         self._link = linked(raw.link, raw.scale)
         self.features, self.width = raw.features, raw.width
 

@@ -16,12 +16,11 @@ from datetime import datetime
 from importlib.metadata import version
 from itertools import islice
 from typing import Any, Final
-from urllib.parse import quote
 
 import msgspec
 
-from flyball._kernel.errors import DataError, FlyballError, StateError
-from flyball.serve import reply
+from flyball._kernel.errors import DataError, FlyballError
+from flyball.serve import dialect, reply
 from flyball.serve.dialect import Asked, Page
 from flyball.serve.dialects import cells
 from flyball.serve.journal import Answer
@@ -49,10 +48,7 @@ _object = msgspec.json.Decoder(dict[str, Any])
 
 def paths(routed: Mapping[str, Routed]) -> Iterable[tuple[str, str]]:
     """See `Dialect`."""
-    if len(routed) == 1:
-        yield INVOCATIONS, next(iter(routed))
-    for model in routed:
-        yield f"{INVOCATIONS}/{quote(model, safe='')}", model
+    return dialect.under(INVOCATIONS, routed)
 
 
 def pages(app: str, routed: Mapping[str, Routed]) -> Mapping[str, Page]:
@@ -64,15 +60,7 @@ def pages(app: str, routed: Mapping[str, Routed]) -> Mapping[str, Page]:
 
 def absent(path: str, routed: Mapping[str, Routed]) -> FlyballError | None:
     """See `Dialect`."""
-    if path != INVOCATIONS and not path.startswith(f"{INVOCATIONS}/"):
-        return None
-    model = path[len(INVOCATIONS) + 1 :]
-    return StateError(
-        "no-such-model",
-        f"No model {model!r} answers here." if model else "Which of the models shall answer?",
-        why=f"Answering: {', '.join(routed) or 'none'}.",
-        next=f"POST {INVOCATIONS}/<model>",
-    )
+    return dialect.not_under(INVOCATIONS, path, routed)
 
 
 def read(plan: Plan, request: Request) -> Asked:

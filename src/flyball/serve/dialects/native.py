@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Final
-from urllib.parse import quote
 
 import msgspec
 
-from flyball._kernel.errors import FlyballError, StateError
-from flyball.serve import reply
+from flyball._kernel.errors import FlyballError
+from flyball.serve import dialect, reply
 from flyball.serve.dialect import Asked, Page
 from flyball.serve.journal import Answer
 from flyball.serve.message import Reply, Request
@@ -30,10 +29,7 @@ _encode = msgspec.json.Encoder().encode
 
 def paths(routed: Mapping[str, Routed]) -> Iterable[tuple[str, str]]:
     """See `Dialect`."""
-    if len(routed) == 1:
-        yield PREDICT, next(iter(routed))
-    for model in routed:
-        yield f"{PREDICT}/{quote(model, safe='')}", model
+    return dialect.under(PREDICT, routed)
 
 
 def pages(app: str, routed: Mapping[str, Routed]) -> Mapping[str, Page]:
@@ -43,15 +39,7 @@ def pages(app: str, routed: Mapping[str, Routed]) -> Mapping[str, Page]:
 
 def absent(path: str, routed: Mapping[str, Routed]) -> FlyballError | None:
     """See `Dialect`."""
-    if path != PREDICT and not path.startswith(f"{PREDICT}/"):
-        return None
-    model = path[len(PREDICT) + 1 :]
-    return StateError(
-        "no-such-model",
-        f"No model {model!r} answers here." if model else "Which of the models shall answer?",
-        why=f"Answering: {', '.join(routed) or 'none'}.",
-        next=f"POST {PREDICT}/<model>",
-    )
+    return dialect.not_under(PREDICT, path, routed)
 
 
 def read(plan: Plan, request: Request) -> Asked:
