@@ -14,6 +14,7 @@ import msgspec
 import pytest
 
 from flyball._kernel import facts, ids
+from flyball._kernel.errors import DataError
 from flyball.adapters.embedded import journal_segment
 from flyball.adapters.embedded.journal import SqliteJournal
 from flyball.checks.clock import Wound
@@ -202,3 +203,38 @@ def test_the_bytes_of_a_page_stay_what_they_are() -> None:
     placed = msgspec.structs.asdict(body.entry(given, header, segment, str(segment), 9))
     own = {"app": "a", "process": "p", "segment": str(segment), "seq": 9}
     assert placed == msgspec.structs.asdict(given) | own
+
+
+class More(Answer, frozen=True):
+    """An answer with a field of somebody else's."""
+
+    more: int = 7
+
+
+class Listed(msgspec.Struct, array_like=True):
+    """What is written as a list of its fields."""
+
+    y: None = None
+
+
+GIVEN = Answer(
+    "0190aaaa-0000-7000-8000-000000000001", 5, "m", "m-1", 3, "champion", True, "{", {"x": 2.0}, {}, 0.5, 7, ""
+)
+
+
+def test_whatever_kind_of_answer_is_recorded_its_item_is_the_same() -> None:
+    """What was read is an `Entry`; to write it as it is would make the other answers of its page unreadable."""
+    fields, item = msgspec.structs.asdict(GIVEN), body.pack(GIVEN)[2]
+    placed = body.entry(GIVEN, Header(format=3, app="a", durability="interval", head=facts.START), SEGMENT, "s", 9)
+    for each in (placed, body.Kept(**fields), More(**fields)):
+        assert body.pack(each)[2] == item
+
+
+@pytest.mark.parametrize("field", ["inputs", "features"])
+@pytest.mark.parametrize("wrong", [None, [1], "x", 5, Listed()])
+def test_what_is_not_told_by_names_is_not_recorded(field: str, wrong: Any) -> None:
+    with pytest.raises(DataError, match="unrecordable-answer"):
+        body.pack(msgspec.structs.replace(GIVEN, **{field: wrong}))
+
+
+SEGMENT = Segment("p", 1, 2)

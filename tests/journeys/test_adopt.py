@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import warnings
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ from sklearn.preprocessing import OneHotEncoder
 
 from flyball import cli
 from flyball._kernel.errors import StateError
-from flyball.cycle import adopting, answering, card, explain, plan, why
+from flyball.adapters.memory.blobs import MemoryBlobs
+from flyball.cycle import adopting, answering, artifacts, card, explain, plan, why
 from flyball.cycle.watching import Watch
 from flyball.release import rollout, version
 from tests.live import live
@@ -73,6 +75,19 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
     assert cli.call(["adopt", *given, "--name", str(folder / "leaving"), "--json"]) == 0
     assert cli.call(["apply", str(folder / "leaving"), "--json"]) == 0
     return folder / "leaving", data
+
+
+def test_what_its_sample_holds_decides_whether_questions_are_answered_together(shop: tuple[Path, bytes]) -> None:
+    session = projects.opened(shop[0])
+    (name,) = version.versions(session.facts, "leaving", "leaving")
+    manifest = artifacts.load_manifest(session, name.version)
+    found = artifacts.load_probes(session, manifest, 64)
+    assert found is not None and set(found[:, 0]) == {"free", "pro"} and 20 < np.median(found[:, 1].astype(float)) < 60
+    (gone,) = (digest for name, digest in manifest.artifacts.items() if name == "reference.json")
+    without = replace(session, blobs=MemoryBlobs())
+    for digest in set(manifest.artifacts.values()) - {gone}:
+        without.blobs.put(session.blobs.get(digest))
+    assert artifacts.load_probes(without, manifest, 64) is None, "texts that nobody knows prove nothing"
 
 
 def test_it_answers_as_by_itself_records_and_tells_why(shop: tuple[Path, bytes]) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
+import dataframely
 import msgspec
 import numpy as np
 import onnx
@@ -31,6 +32,7 @@ from flyball.learn.export import adopted, adopted_app, adopted_look
 from flyball.learn.export.adopted import Adopted
 from flyball.learn.task import BINARY, REGRESSION, Task
 from flyball.serve import pace
+from flyball.serve.plan import NEVER
 from tests.oracles import frames
 
 with warnings.catch_warnings():
@@ -170,8 +172,8 @@ def test_questions_to_an_adopted_model_are_answered_together_where_the_bits_are_
     files: Files, name: str
 ) -> None:
     model = adopt(files, name, ["plan", "age", "visits"] if "pipeline" in name else ["age", "visits"])
-    rows = adopted.probes(model.form, pace.ROWS)
-    assert rows.shape == (pace.ROWS, model.features)
+    rows = adopted.probes(model.form, pace.ROWS, {"plan": ("free", "pro"), "visits": (0.0, 7.0, 99.0)})
+    assert rows is not None and rows.shape == (pace.ROWS, model.features)
     found = pace.batches(model, perf_counter, rows)
     assert found <= 2 if name == "forest.skops" else found > 1, (
         "a call of scikit-learn costs as much for one as for many"
@@ -179,6 +181,33 @@ def test_questions_to_an_adopted_model_are_answered_together_where_the_bits_are_
     if found < pace.ROWS:
         alone = np.array([model.row(each) for each in rows])
         assert model.batch(rows).tobytes() == alone.tobytes()
+
+
+def test_whether_texts_may_be_asked_together_is_seen_by_texts_that_the_model_knows() -> None:
+    """Of a text that it does not know nothing is left to sum, and rows look alike, alone and together."""
+    rng, names = np.random.default_rng(1), [f"s{n}" for n in range(6)]
+    rows = pd.DataFrame({name: rng.choice([f"c{k}" for k in range(7)], 300) for name in names})
+    ones = ColumnTransformer([("c", OneHotEncoder(handle_unknown="ignore", sparse_output=False), names)])
+    pipeline = Pipeline([("c", ones), ("m", LogisticRegression())]).fit(rows, (rows["s0"] < "c3").astype(int))
+    found = adopted_look.look("m.skops", skops.io.dumps(pipeline))
+    form = adopted_look.formed(found, "f" * 64, [(name, pl.String()) for name in names], found.task)
+    model: Any = adopted.load(form, found.data)
+    assert adopted.probes(form, pace.ROWS, {}) is None
+    unknown = adopted.probes(form, pace.ROWS, {name: ["no"] for name in names})
+    assert pace.batches(model, perf_counter, unknown) < pace.ROWS, "which is what would be wrong"
+    known = adopted.probes(form, pace.ROWS, {name: [f"c{k}" for k in range(7)] for name in names})
+    assert pace.batches(model, perf_counter, known) == NEVER
+    cells = adopted.cells(frames.of_pandas(rows), names)
+    assert model.batch(cells).tobytes() != np.array([model.row(each) for each in cells]).tobytes()
+
+
+def test_whole_numbers_are_asked_together_only_where_it_is_known_which(files: Files) -> None:
+    form = adopt(files, "pipeline", ["plan", "age", "visits"]).form
+    assert adopted.probes(form, 8, {"plan": ("pro",)}) is None
+    found = adopted.probes(form, 8, {"plan": ("pro",), "visits": (3.0, 40.0)})
+    assert found is not None
+    assert {type(each) for each in found[:, 2]} == {int} and set(found[:, 2]) == {3, 40}
+    assert set(found[:, 0]) == {"pro"} and len(set(found[:, 1])) > 2
 
 
 def test_a_category_that_nobody_has_seen_reaches_the_model_as_it_is(files: Files) -> None:
@@ -334,6 +363,24 @@ def test_the_app_that_is_written_names_odd_columns_and_limits(files: Files) -> N
     notes = adopted_app.told(boosted, sample.columns, sample)
     assert any("2^24" in note and "class" in note for note in notes)
     assert any("no sample" in note for note in adopted_app.told(boosted, ("a", "b"), None))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "values", "limits"),
+    [
+        (pl.Int8, [-100, 100], "min=-128, max=127"),
+        (pl.UInt8, [1, 200], "min=0, max=255"),
+        (pl.Int32, [0, 2**31 - 1], "min=0, max=2_147_483_647"),
+        (pl.UInt16, [20, 30], "min=10, max=40"),
+    ],
+)
+def test_limits_are_no_wider_than_their_type(files: Files, dtype: Any, values: list[int], limits: str) -> None:
+    boosted = adopted_look.look("m.onnx", files.of["boosted"])
+    sample = pl.DataFrame({"age": values, "visits": values}, schema={"age": dtype, "visits": dtype})
+    text = adopted_app.code(boosted, adopted_app.Names("odd", "m.onnx", "left"), sample.columns, sample)
+    assert text.count(f"({limits})\n") == 2
+    (said,) = {line.partition(" = ")[2] for line in text.splitlines() if line.endswith(f"({limits})")}
+    assert isinstance(eval(said, {"dy": dataframely}), dataframely.Column)  # noqa: S307 - it refuses what is wider
 
 
 @pytest.mark.parametrize(

@@ -14,11 +14,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flyball._kernel.errors import StateError
+from flyball._kernel.clock import Clock
+from flyball._kernel.errors import RetryableError, StateError
 from flyball.adapters.embedded.clock import SystemClock
+from flyball.checks.clock import Wound
 from flyball.serve import plan as plans
 from flyball.serve.aside import Aside
-from flyball.serve.batcher import PIECE, Batcher, Pending
+from flyball.serve.batcher import HOLDS, PIECE, TRIES_EVERY, Batcher, Pending
 from flyball.serve.breaker import Breaker
 from flyball.serve.dialects import native
 from flyball.serve.guard import Limits
@@ -28,7 +30,7 @@ from flyball.serve.plan import Plan
 from flyball.serve.router import Router, Way
 from flyball.serve.shadows import Shadows
 from flyball.serve.tally import Tally
-from tests.live import ROW, alone, plan
+from tests.live import ROW, Factor, alone, plan
 
 CLOCK = SystemClock()
 
@@ -69,11 +71,11 @@ class Pen:
 class Counter:
     """Requests that are asked at once, and the replies in the order in which they left."""
 
-    def __init__(self, plan: Plan, pen: Pen, limits: Limits) -> None:
-        router = Router(CLOCK)
-        self.tally = Tally()
-        self.shadows = Shadows(router, pen, self.tally, 10, CLOCK)
-        self.batcher = Batcher(router, pen, self.shadows, limits, CLOCK, lambda _, e: Reply(599, str(e).encode()))
+    def __init__(self, plan: Plan, pen: Pen, limits: Limits, clock: Clock = CLOCK) -> None:
+        router = Router(clock)
+        self.tally, self.clock = Tally(), clock
+        self.shadows = Shadows(router, pen, self.tally, 10, clock)
+        self.batcher = Batcher(router, pen, self.shadows, limits, clock, lambda _, e: Reply(599, str(e).encode()))
         self.way = Way(alone(plan), Breaker())
         self.replies: list[tuple[str, Reply]] = []
 
@@ -84,7 +86,7 @@ class Counter:
         def answer(reply: Reply) -> None:
             self.replies.append((name, reply))
 
-        self.batcher.add(Pending(self.way, native, request, answer, CLOCK.monotonic()))
+        self.batcher.add(Pending(self.way, native, request, answer, self.clock.monotonic()))
 
 
 def asked(
@@ -134,6 +136,68 @@ def test_a_question_that_cannot_be_asked_takes_no_other_down() -> None:
     counter, pen = asked(requests, replace(plan(), seal=seal))
     assert {name: reply.status for name, reply in counter.replies} == {"one": 200, "sealed": 599, "two": 200}
     assert sum(pen.recorded) == 2 and counter.shadows.asking == 0
+
+
+class Full(Pen):
+    """A recorder without room for so many tries, each of which takes a while, as packing many answers does."""
+
+    def __init__(self, clock: Wound, tries: int, takes: float = 0.0) -> None:
+        super().__init__(at_once=True)
+        self.clock, self.tries, self.takes = clock, tries, takes
+
+    def record(self, answers: Sequence[Answer], done: Done | None = None) -> int:
+        """See `Recorder`."""
+        self.clock.sleep(self.takes)
+        self.tries -= 1
+        if self.tries >= 0:
+            raise RetryableError("journal-full", "Every reserved number is in flight.")
+        return super().record(answers, done)
+
+
+def held(plan: Plan, pen: Full, delays: list[float]) -> list[Reply]:
+    """The replies to two questions, while the delays of the loop pass on the clock of the pen."""
+
+    async def run() -> list[Reply]:
+        counter, loop = Counter(plan, pen, Limits(), pen.clock), asyncio.get_running_loop()
+
+        def later(delay: float, do: Callable[[], None]) -> None:
+            delays.append(delay)
+            pen.clock.sleep(delay)
+            loop.call_soon(do)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(loop, "call_later", later)
+            for name in ("one", "two"):
+                counter.ask(name, ROW)
+            while len(counter.replies) < 2:
+                await asyncio.sleep(0)
+        assert counter.tally.waiting == counter.shadows.asking == 0
+        return [reply for _, reply in counter.replies]
+
+    return asyncio.run(run())
+
+
+def test_a_slow_model_is_held_for_as_long_as_a_fast_one() -> None:
+    clock, delays = Wound(), list[float]()
+
+    class Slow(Factor):
+        def row(self, values: np.ndarray) -> float:
+            clock.sleep(2 * HOLDS)
+            return super().row(values)
+
+    replies = held(replace(plan(), predictor=Slow(0.5)), Full(clock, tries=20), delays)
+    assert [reply.status for reply in replies] == [200, 200]
+    assert delays == [TRIES_EVERY] * 20
+
+
+@pytest.mark.parametrize("takes", [0.0, 0.004, 0.06])
+def test_looking_for_room_leaves_the_processor_to_the_journal(takes: float) -> None:
+    clock, delays = Wound(), list[float]()
+    replies = held(plan(), Full(clock, tries=1 << 30, takes=takes), delays)
+    assert [reply.status for reply in replies] == [599, 599]
+    looks = len(delays)
+    assert looks * takes < 0.2 * HOLDS and HOLDS * 0.9 < sum(delays) + looks * takes < HOLDS * 1.2
+    assert looks > 1
 
 
 @pytest.mark.parametrize("unlogged", [False, True])

@@ -42,7 +42,7 @@ PATHS = (
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     """One server for all tests that do it no harm."""
-    with live(tmp_path_factory.mktemp("shop"), limits=Limits(body=20_000, rows=50, seconds=0.4)) as found:
+    with live(tmp_path_factory.mktemp("shop"), limits=Limits(body=20_000, rows=50, seconds=30)) as found:
         yield found
 
 
@@ -199,8 +199,9 @@ def test_a_body_in_pieces_is_one_body(shop: Live) -> None:
 
 
 @pytest.mark.parametrize("begun", [b'{"order_id"', b""])
-def test_a_body_that_stops_coming_is_given_up(shop: Live, begun: bytes) -> None:
-    got = shop.raw(HEAD + b"Content-Length: 100\r\n\r\n" + begun)
+def test_a_body_that_stops_coming_is_given_up(tmp_path: Path, begun: bytes) -> None:
+    with live(tmp_path, limits=Limits(seconds=0.4)) as shop:
+        got = shop.raw(HEAD + b"Content-Length: 100\r\n\r\n" + begun)
     assert got.startswith(b"HTTP/1.1 408") and b"request-too-slow" in got and b"connection: close" in got.lower()
 
 
@@ -336,7 +337,7 @@ def recorded(folder: Path) -> set[str]:
 
 def until(condition: Any) -> None:
     waited = threading.Event()
-    for _ in range(500):
+    for _ in range(3000):
         if condition():
             return
         waited.wait(0.01)
@@ -444,7 +445,7 @@ def test_a_caller_that_leaves_while_its_answer_is_written_has_it_recorded(tmp_pa
 def test_many_questions_on_one_connection(shop: Live) -> None:
     body = json.dumps(ROW).encode()
     request = HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body
-    with closing(socket.create_connection(("127.0.0.1", shop.port), timeout=5)) as connection:
+    with closing(socket.create_connection(("127.0.0.1", shop.port), timeout=30)) as connection:
         for bad in (False, True, False):
             connection.sendall(request.replace(b'"price": 8.0', b'"price": -80') if bad else request)
             assert receive_all(connection).startswith(b"HTTP/1.1 422" if bad else b"HTTP/1.1 200")

@@ -6,10 +6,12 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from flyball._kernel import ids
+from flyball._kernel.clock import micros
 
 NOON = datetime(2013, 7, 1, 12, tzinfo=UTC)
 
@@ -57,3 +59,14 @@ def test_a_forked_child_does_not_continue_its_parents_randomness() -> None:
     assert os.read(reads, 100).decode() not in {ids.uuid7(NOON) for _ in range(300)}
     os.close(reads)
     os.close(writes)
+
+
+def test_the_hour_that_comes_twice_is_two_hours() -> None:
+    """The two are equal for Python, and an hour apart."""
+    first = datetime(2026, 10, 25, 2, 30, tzinfo=ZoneInfo("Europe/Berlin"))
+    made = [ids.uuid7(first), ids.uuid7(first.replace(fold=1)), ids.uuid7(first + timedelta(hours=2))]
+    assert [int(each.replace("-", "")[:12], 16) - micros(first) // 1000 for each in made] == [
+        0,
+        3_600_000,
+        3 * 3_600_000,
+    ]

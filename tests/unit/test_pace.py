@@ -54,3 +54,35 @@ def test_what_rounds_otherwise_in_batches_is_asked_alone(fused: int) -> None:
 def test_what_says_the_same_bits_is_asked_together() -> None:
     sums = Sums(1000)
     assert pace.batches(sums, sums.seconds) == 2  # type: ignore[arg-type]
+
+
+class Slow(Sums):
+    """What takes long, by the call and by the row."""
+
+    def __init__(self, call: float, row: float) -> None:
+        super().__init__(1 << 30)
+        self.takes, self.passed = (call, row), 0.0
+
+    def seconds(self) -> float:
+        return self.passed
+
+    def _summed(self, matrix: np.ndarray, rows: int) -> np.ndarray:
+        self.passed += self.takes[0] + self.takes[1] * rows
+        return super()._summed(matrix, rows)
+
+
+@pytest.mark.parametrize(
+    ("call", "row", "at_most", "found"),
+    [
+        (0.02, 0.0, 1.5, 2),
+        (0.4, 0.0, 2.5, NEVER),
+        (0.0, 0.05, 10.0, NEVER),
+        (0.0, 0.001, 1.5, NEVER),
+    ],
+)
+def test_a_slow_predictor_does_not_hold_a_start_up_for_long(
+    call: float, row: float, at_most: float, found: int
+) -> None:
+    slow = Slow(call, row)
+    assert pace.batches(slow, slow.seconds) == found  # type: ignore[arg-type]
+    assert slow.passed < at_most

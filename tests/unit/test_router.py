@@ -8,7 +8,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from math import comb
 from typing import Any
+from zoneinfo import ZoneInfo
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -78,6 +80,24 @@ class Table:
 def answered(given: Given) -> tuple[str, str, float]:
     assert given.answer is not None and given.error is None and given.answer.failed == ""
     return given.answer.role, given.answer.version, given.answer.output
+
+
+@pytest.mark.parametrize("name", ['pri"ce', "pri\\ce", "pri\nce", "", "class", "_0", "price"])
+def test_a_feature_may_have_any_name(name: str) -> None:
+    """Of columns of other tables nobody says how they are called."""
+    odd = replace(PLAN, outputs=("category", name, "hour"))
+    for batches in (2, 1 << 62):
+        table = Table(Routed(1, replace(odd, batches=batches)))
+        for each in table.router.ask(table.way, [row("o1"), row("o2")], ASKED, 0.0):
+            assert each.answer is not None, each.error
+            assert msgspec.to_builtins(each.answer.features) == {"category": "books", name: 8.0, "hour": 12}
+
+
+def test_the_hour_that_comes_twice_is_two_hours() -> None:
+    first = datetime(2026, 10, 25, 2, 30, tzinfo=ZoneInfo("Europe/Berlin"))
+    table = Table(Routed(7, OLD))
+    given = [table.router.ask(table.way, [row()], asked, 0.0)[0].answer for asked in (first, first.replace(fold=1))]
+    assert given[0] is not None and given[1] is not None and given[1].asked - given[0].asked == 3_600_000_000
 
 
 # --- the share
@@ -335,6 +355,27 @@ def test_in_lists_as_well_a_candidate_that_always_fails_is_out_with_its_eighth_a
     assert failed == [1] * Breaker.FAULTS + [0] * (before + listed - Breaker.FAULTS)
     assert [answered(each)[0] for each in given] == ["champion"] * listed
     assert len(table.told) == 1
+
+
+@pytest.mark.parametrize("before", [0, 5, 7])
+@pytest.mark.parametrize("every", [2, 3, 8])
+def test_callers_errors_in_lists_take_no_question_from_the_candidate(every: int, before: int) -> None:
+    """They count for nothing, so a breaker that is near its limit would never be asked about anything else."""
+
+    def read(values: Any) -> Any:
+        if values[1] == 9.0:
+            raise DataError("bad-question", "It is bad.")
+        return PLAN.encode(values)
+
+    table = Table(Routed(1, replace(OLD, encode=read), replace(NEW, encode=read), 1.0))
+    for _ in range(before):
+        table.way.breaker.saw("server-failed", 0.0)
+    listed = [row(f"o{n}") | {"price": 9.0 if n % every == 0 else 8.0} for n in range(64)]
+    given = table.router.ask(table.way, listed, ASKED, 0.0)
+    assert [each.answer and each.answer.role for each in given] == [
+        None if n % every == 0 else "canary" for n in range(64)
+    ]
+    assert not table.told and not table.way.breaker.why
 
 
 def test_what_is_slow_is_declared() -> None:

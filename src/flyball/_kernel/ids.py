@@ -20,12 +20,12 @@ def uuid7(moment: datetime, entropy: bytes | None = None) -> str:
         entropy: ten bytes for a deterministic id (rehearsal); random by default.
     """
     tail = _drawn() if entropy is None else _tail(int.from_bytes(entropy, "big"))
-    return f"{_head(moment)}-{tail}"
+    return f"{_head(moment, moment.fold)}-{tail}"
 
 
 @lru_cache(maxsize=64)
-def _head(moment: datetime) -> str:
-    """The time in an id; a server asks for many of one moment."""
+def _head(moment: datetime, _fold: int) -> str:
+    """The time in an id; a server asks for many of one moment. Two that differ in their fold are equal, and an hour apart."""
     text = f"{micros(moment) // 1000:012x}"
     return f"{text[:8]}-{text[8:]}"
 

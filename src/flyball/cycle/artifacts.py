@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Literal, cast
 
 import msgspec
 
-from flyball._kernel.errors import StateError
+from flyball._kernel.errors import FlyballError, StateError
 from flyball.cycle.session import Session
 from flyball.learn import finish, rule
 from flyball.learn import model as models
@@ -97,9 +98,19 @@ def load_row(session: Session, manifest: Manifest) -> tuple[EncodeRow, EncodeRow
 
 
 def load_probes(session: Session, manifest: Manifest, rows: int) -> Cells | None:
-    """Made-up rows for the predictor of a version that reads no float32; None of one that does."""
+    """Made-up rows for the predictor of a version that reads no float32; None of one that does, or where nobody knows any.
+
+    What its columns hold is what the reference tells: categories that many rows of the sample share, and quantiles.
+    """
     form = load_form(session, manifest)
-    return None if form is None else adopted.probes(form, rows)
+    if form is None:
+        return None
+    known = {}
+    # An answer does not need what monitors compare with: where it cannot be had, questions are asked alone.
+    with contextlib.suppress(FlyballError, KeyError):
+        found = references.from_bytes(session.blobs.get(manifest.artifacts[references.ARTIFACT]))
+        known = {each.name: each.edges.categories or each.edges.cuts[1:] for each in found.features}
+    return adopted.probes(form, rows, known)
 
 
 def load_finish(session: Session, manifest: Manifest) -> finish.Finish:

@@ -33,7 +33,9 @@ PIECE: Final = 128
 HOLDS: Final = 1.0
 """Seconds that answers are held for which the journal has no room: disks stall for less, and no caller need hear of it."""
 TRIES_EVERY: Final = 0.002
-"""Seconds between two looks for room."""
+"""Seconds between two looks for room;"""
+RESTS: Final = 8
+"""and so many times as long as the last one took: it packs all that is held, while the journal's thread needs the processor."""
 LOOKS_EVERY: Final = 0.25
 """Seconds between two looks at what waits for the journal."""
 
@@ -129,19 +131,20 @@ class Batcher:
             asyncio.get_running_loop().call_soon(self._turn)
 
     def _turn(self) -> None:
-        loop, began = asyncio.get_running_loop(), self._clock.monotonic()
+        loop, began, again = asyncio.get_running_loop(), self._clock.monotonic(), TRIES_EVERY
         try:
             if self._held:
                 held, self._held = self._held, []
                 self._record(held)
+                now = self._clock.monotonic()
+                again = max(again, min(RESTS * (now - began), self._until - now))
             # While the journal has no room nothing is computed: who asks waits in the queue, which is bounded.
             if not self._held:
-                self._until = began + HOLDS
                 self._answer(began)
         finally:
             self._turning = bool(self._queue or self._held)
             if self._held:
-                loop.call_later(TRIES_EVERY, self._turn)
+                loop.call_later(again, self._turn)
             elif self._turning:
                 loop.call_soon(self._turn)
 
@@ -155,6 +158,7 @@ class Batcher:
             pieces = list(group)
             finished += self._answered(pieces, wanted, pieces[0][0].asked or now, spent)
         if finished:
+            self._until = self._clock.monotonic() + HOLDS
             self._record(finished)
 
     def _take(self, now: float) -> Iterator[tuple[Pending, list[dict[str, Any]]]]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -77,7 +78,10 @@ def pack(answer: Answer) -> Packed:
         "".join((answer.model, answer.version, answer.role, answer.key, answer.via, answer.failed))
         if answer.decision is not None and type(answer.decision) not in (bool, str):
             raise TypeError("a decision is true, false or a name")
-        plain = (type(answer.output), type(answer.within_tolerance), answer.outputs) == _PLAIN
+        # An item is a list of these fields alone, whatever an Entry or another kind of Answer adds to them.
+        plain = (type(answer), type(answer.output), type(answer.within_tolerance), answer.outputs) == _PLAIN
+        if not (_named(type(answer.inputs)) and _named(type(answer.features))):
+            raise TypeError("inputs and features are told by their names")
         item = _encoder.encode(answer if plain else _plain(answer))
     except (TypeError, ValueError, OverflowError, struct.error) as error:
         raise DataError(
@@ -89,17 +93,20 @@ def pack(answer: Answer) -> Packed:
     return identity, asked, item
 
 
-_PLAIN: Final = (float, bool, ())
+_PLAIN: Final = (Answer, float, bool, ())
 
 
 def _plain(answer: Answer) -> Answer:
-    """The same in Python's own numbers."""
-    return msgspec.structs.replace(
-        answer,
-        within_tolerance=bool(answer.within_tolerance),
-        output=float(answer.output),
-        outputs=tuple(float(number) for number in answer.outputs),
-    )
+    """The same as an Answer in Python's own numbers."""
+    fields = {name: getattr(answer, name) for name in Answer.__struct_fields__}
+    fields |= {"within_tolerance": bool(answer.within_tolerance), "output": float(answer.output)}
+    return Answer(**fields | {"outputs": tuple(float(number) for number in answer.outputs)})
+
+
+@lru_cache(maxsize=256)
+def _named(kind: type) -> bool:
+    """Whether its values are written as a map: a dict, or a struct that is no list of its fields."""
+    return issubclass(kind, dict) or (issubclass(kind, msgspec.Struct) and not kind.__struct_config__.array_like)
 
 
 def page(items: Sequence[bytes]) -> bytes:

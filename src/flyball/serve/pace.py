@@ -20,7 +20,8 @@ from flyball.serve.plan import NEVER
 SIZES: Final = (2, 4, 8, 16, 32, 64)
 """Batches that are tried."""
 
-ROWS: Final = SIZES[-1]
+ROWS: Final = 4 * SIZES[-1]
+"""Made-up rows that are compared, at most: sums of another order have other bits in one row of twenty, for some models."""
 
 PROVEN: Final = (1, 2, 3, 4, 5, 7, 8, 13, 16, 31, 64)
 """Batches of which bits are compared: libraries sum four, eight or sixteen rows otherwise than those that are left over."""
@@ -28,11 +29,17 @@ PROVEN: Final = (1, 2, 3, 4, 5, 7, 8, 13, 16, 31, 64)
 FEW: Final = 16
 """Rows that are compared in any case,"""
 
-CHEAP: Final = 0.005
-"""and the seconds which they may take for all to be."""
+CHEAP: Final = 0.25
+"""and as many more as are asked alone within so many seconds."""
 
 TURNS: Final = 5
 """The fastest of so many counts: what disturbs a measurement only ever makes it longer."""
+
+LONG: Final = 0.01
+"""Seconds of a count beyond which one is enough: beside them a disturbance is little."""
+
+LONGEST: Final = 2.0
+"""Seconds after which a predictor is asked alone without more ado: a start waits for it, and so does a change of the route."""
 
 WIDEST: Final = 4096
 """Columns up to which a predictor is measured; a wider one answers alone."""
@@ -48,11 +55,13 @@ def batches(predictor: Predictor, seconds: Callable[[], float], matrix: npt.NDAr
     """
     if not 0 < predictor.features <= WIDEST:
         return NEVER
-    matrix = _rows(predictor.features) if matrix is None else matrix
+    matrix, until = _rows(predictor.features) if matrix is None else matrix, seconds() + LONGEST
     try:
-        if not _agree(predictor, matrix, seconds):
+        if not _agree(predictor, matrix, seconds, until):
             return NEVER
         for size in SIZES:
+            if seconds() > until:
+                break
             rows = matrix[:size]
             # The same rows both ways: of one row asked again and again, a processor learns by heart which way the trees go.
             alone_takes = _fastest(lambda rows=rows: [predictor.row(each) for each in rows], seconds)  # type: ignore[misc]
@@ -73,18 +82,24 @@ def _rows(width: int) -> Matrix:
     return found
 
 
-def _agree(predictor: Predictor, matrix: Matrix, seconds: Callable[[], float]) -> bool:
-    """Whether rows have the same answers alone as at the beginning and the end of batches; of what is slow a few are asked."""
-    began = seconds()
-    found = [predictor.row(each) for each in matrix[:FEW]]
-    if seconds() - began < CHEAP:
-        found += [predictor.row(each) for each in matrix[FEW:]]
+def _agree(predictor: Predictor, matrix: Matrix, seconds: Callable[[], float], until: float) -> bool:
+    """Whether rows have the same answers alone as at the beginning and the end of batches; of what is slow few are asked."""
+    began, found = seconds(), list[Any]()
+    for each in matrix:
+        if seconds() > until or (len(found) >= FEW and seconds() - began > CHEAP):
+            break
+        found.append(predictor.row(each))
     alone = np.array(found)
     return all(
-        _same(alone[:size], predictor.batch(matrix[:size])[: len(alone)])
-        and _same(alone[:size], predictor.batch(np.ascontiguousarray(matrix[size - 1 :: -1]))[::-1][: len(alone)])
+        seconds() <= until and _both_ways(predictor, matrix[at : at + size], alone[at : at + size])
+        for at in range(0, len(alone), SIZES[-1])
         for size in PROVEN
     )
+
+
+def _both_ways(predictor: Predictor, rows: Matrix, alone: Answers) -> bool:
+    few, upside_down = len(alone), np.ascontiguousarray(rows[::-1])
+    return _same(alone, predictor.batch(rows)[:few]) and _same(alone, predictor.batch(upside_down)[::-1][:few])
 
 
 def _same(alone: Answers, together: Answers) -> bool:
@@ -97,4 +112,6 @@ def _fastest(do: Callable[[], object], seconds: Callable[[], float]) -> float:
         began = seconds()
         do()
         taken.append(seconds() - began)
+        if taken[-1] > LONG:
+            break
     return min(taken)

@@ -181,8 +181,8 @@ class Router:
         if way.routed.candidate is None:
             found += self._cascade(way, asking)
         else:
-            for at in range(0, len(asking), PIECE):
-                found += self._divided(way, way.routed.candidate, asking[at : at + PIECE])
+            while len(found) < len(asking):
+                found += self._divided(way, way.routed.candidate, asking[len(found) : len(found) + PIECE])
         if not way.routed.shadows:
             return [given for given, _ in found]
         return [_watched(way, each, *made) for each, made in zip(asking, found, strict=True)]
@@ -220,13 +220,19 @@ class Router:
         return given
 
     def _divided(self, way: Way, candidate: Plan, asking: Sequence[Question]) -> Sequence[tuple[Given, Attempt | None]]:
-        """Some are answered by the candidate, the rest by the champion; who does not answer computes beside."""
+        """Some are answered by the candidate, the rest by the champion; who does not answer computes beside.
+
+        Returns:
+            What became of them, or of the first of them, where the breaker must be asked before the candidate is asked more.
+        """
         if way.breaker.why:
             return self._cascade(way, asking)
         share = way.routed.share
         theirs = [i for i, each in enumerate(asking) if share and lot(candidate.version, each.entity) < share]
         chosen = [asking[i] for i in theirs]
         tried = dict(zip(theirs, self._tried(way, candidate, chosen), strict=False))
+        if len(tried) < len(theirs):
+            asking = asking[: max(tried) + 1]
         left = [i for i in range(len(asking)) if i not in tried or tried[i].error is not None]
         cascaded = dict(zip(left, self._cascade(way, [asking[i] for i in left]), strict=True))
         given: list[tuple[Given, Attempt | None]] = []
@@ -244,8 +250,8 @@ class Router:
         return given
 
     def _tried(self, way: Way, candidate: Plan, chosen: Sequence[Question]) -> list[Attempt]:
-        """The candidate's attempts, until as much time is gone, or as much went wrong, as its breaker lets pass without a
-        look: what is left is the champion's. So one that became slow is looked at after an attempt or a few, and not a piece.
+        """The candidate's attempts, one at least, until as much time is gone, or as much went wrong, as its breaker lets pass
+        without a look. So one that became slow is looked at after an attempt or a few, and not a piece.
         """
         epoch, breaker = way.routed.epoch, way.breaker
         made = plans.together(candidate, chosen, epoch, "canary", self._clock)

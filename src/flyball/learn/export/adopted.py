@@ -122,26 +122,33 @@ def compile_row(form: Form) -> Any:
     return row
 
 
-def probes(form: Form, rows: int) -> Cells:
-    """Made-up rows: numbers of all sizes, every other row of whole ones; texts that no model has seen: (rows, columns)."""
-    chance = np.random.default_rng(1788)
+def probes(form: Form, rows: int, known: Mapping[str, Sequence[Any]]) -> Cells | None:
+    """Made-up rows, by which it is seen whether rows alone and together have the same answers: (rows, columns).
+
+    Of every column values that the model knows, since a category that it does not know is nothing but zeros, whose sum is never
+    rounded; of floats in some rows numbers of all sizes as well.
+
+    Args:
+        known: by column; where they are missing, codes of floats, and None is returned where there are texts or whole numbers.
+    """
+    chance, odd = np.random.default_rng(1788), 4 if known else 2
     found: Cells = np.empty((rows, form.width), dtype=np.object_)
-    place = 0
-    for each in form.inputs:
-        for _ in each.columns:
-            whole = chance.integers(0, 3, rows)
+    dtypes = [each.dtype for each in form.inputs for _ in each.columns]
+    for place, (name, dtype) in enumerate(zip(form.columns, dtypes, strict=True)):
+        values = (False, True) if dtype == "bool" else known.get(name) or (_CODES if dtype.startswith("float") else ())
+        if not values:
+            return None
+        cells = [values[n] for n in chance.integers(0, len(values), rows).tolist()]
+        if dtype.startswith("float"):
             wide = chance.normal(size=rows) * 10 ** chance.uniform(-2, 2, rows)
-            match each.dtype:
-                case "string":
-                    found[:, place] = [f"no-{n}" for n in whole.tolist()]
-                case "bool":
-                    found[:, place] = [n > 0 for n in whole.tolist()]
-                case "int32" | "int64":
-                    found[:, place] = whole.tolist()
-                case _:
-                    found[:, place] = np.where(np.arange(rows) % 2, wide, whole).tolist()
-            place += 1
+            cells[1::odd] = wide[1::odd].tolist()
+        elif dtype.startswith("int"):
+            cells = [int(each) for each in cells]
+        found[:, place] = cells
     return found
+
+
+_CODES = (0.0, 1.0, 2.0)
 
 
 Run = Callable[[Sequence[npt.NDArray[Any]]], npt.NDArray[Any]]

@@ -215,13 +215,13 @@ def _columns(
             # A category that nobody has seen is for the model to judge, not for the contract.
             said.append(f"max_length={max(64, 2 << max(column.bytes[1] - 1, 0).bit_length())}")
         if column is not None and type_ not in ("dy.String", "dy.Bool") and column.least is not None:
-            said += _limits(column.least, column.greatest if column.greatest is not None else column.least)
+            said += _limits(column.least, column.greatest if column.greatest is not None else column.least, type_)
         if attributes[name] != name:
             said.append(f"alias={json.dumps(name, ensure_ascii=False)}")
         yield f"    {attributes[name]} = {type_}({', '.join(said)})"
 
 
-def _limits(least: float, greatest: float) -> list[str]:
+def _limits(least: float, greatest: float, type_: str) -> list[str]:
     """A sample is small, and the next row may lie beyond it: the model answered such rows, and monitors of drift tell of them.
     What is far beyond is another unit, or a slip.
     """
@@ -232,6 +232,9 @@ def _limits(least: float, greatest: float) -> list[str]:
     elif greatest <= 0:
         high = min(high, type(high)(0))
     low, high = infer.outward(low, high)
+    if (bits := re.search(r"[0-9]+$", type_)) and "Float" not in type_:  # no contract has limits beyond its type's
+        least, greatest = (0, 2 ** int(bits[0])) if "U" in type_ else (-(1 << int(bits[0]) - 1), 1 << int(bits[0]) - 1)
+        low, high = max(low, least), min(high, greatest - 1)
     held = all(abs(limit) < _EXACT for limit in (low, high))
     return [f"min={low:_}", f"max={high:_}"] if held else []
 
