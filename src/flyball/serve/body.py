@@ -66,6 +66,8 @@ def pack(answer: Answer) -> Packed:
         DataError: `unrecordable-answer`.
     """
     asked = answer.asked
+    output: Any = answer.output
+    within: Any = answer.within_tolerance
     try:
         digits = answer.id.replace("-", "")
         identity = bytes.fromhex(digits)
@@ -79,8 +81,8 @@ def pack(answer: Answer) -> Packed:
         if answer.decision is not None and type(answer.decision) not in (bool, str):
             raise TypeError("a decision is true, false or a name")
         # An item is a list of these fields alone, whatever an Entry or another kind of Answer adds to them.
-        plain = (type(answer), type(answer.output), type(answer.within_tolerance), answer.outputs) == _PLAIN
-        if not (_named(type(answer.inputs)) and _named(type(answer.features))):
+        plain = type(answer) is Answer and type(output) is float and type(within) is bool and not answer.outputs
+        if (type(answer.inputs) is not dict and not _named(type(answer.inputs))) or not _named(type(answer.features)):
             raise TypeError("inputs and features are told by their names")
         item = _encoder.encode(answer if plain else _plain(answer))
     except (TypeError, ValueError, OverflowError, struct.error) as error:
@@ -91,9 +93,6 @@ def pack(answer: Answer) -> Packed:
             next="hand over plain scalars: str, int, float, bool, None, or aware times",
         ) from error
     return identity, asked, item
-
-
-_PLAIN: Final = (Answer, float, bool, ())
 
 
 def _plain(answer: Answer) -> Answer:
