@@ -174,7 +174,7 @@ class Live:
 
     def raw(self, *parts: bytes) -> bytes:
         """Bytes as they are, until the server closes or says no more for a while."""
-        with closing(socket.create_connection(("127.0.0.1", self.port), timeout=3)) as connection:
+        with closing(socket.create_connection(("127.0.0.1", self.port), timeout=30)) as connection:
             for part in parts:
                 connection.sendall(part)
             return receive_all(connection)
@@ -239,7 +239,7 @@ def live(
         thread = threading.Thread(target=lambda: asyncio.Runner(loop_factory=uvloop.new_event_loop).run(run()))
         thread.start()
         try:
-            assert ready.wait(10)
+            assert ready.wait(30)
             yield told[1]
         finally:
             if told:

@@ -14,12 +14,12 @@ from tests.live import ROW, Live, live
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    """Exposed, with everything on, and quick to lose its patience."""
+def shop(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    """Exposed, with everything on; a file of tests says in `PATIENCE` how many seconds it has, if that is what it attacks."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(wire, "SWEEPS_EVERY", 0.05)
         patch.setattr(wire, "LINGERS", 0.2)
-        limits = Limits(seconds=0.4, rows=50)
+        limits = Limits(seconds=getattr(request.module, "PATIENCE", 30.0), rows=50)
         with live(tmp_path_factory.mktemp("shop"), limits=limits, **hostile.exposed()) as found:
             yield found
 

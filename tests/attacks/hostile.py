@@ -103,20 +103,21 @@ class Heard:
         return found
 
 
-def heard(port: int, parts: Iterable[bytes], quiet: float = 0.25) -> Heard:
-    """Send these, and hear what comes until the server closes or is quiet for so long."""
+def heard(port: int, parts: Iterable[bytes], quiet: float = 5, replies: int = 1) -> Heard:
+    """Send these, and hear what comes until the server closes or, once it said so many replies, is quiet for so long."""
     got = b""
-    with closing(socket.create_connection(("127.0.0.1", port), timeout=5)) as connection:
+    with closing(socket.create_connection(("127.0.0.1", port), timeout=30)) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
             for part in parts:
                 connection.sendall(part)
         except OSError:
             pass  # it has heard enough: what it said is there to be read
-        connection.settimeout(quiet)
         try:
             while more := connection.recv(65536):
                 got += more
+                if got.count(b"HTTP/1.1 ") >= replies:
+                    connection.settimeout(quiet)
         except TimeoutError:
             return Heard(got, closed=False)
         except ConnectionError:

@@ -60,7 +60,7 @@ def test_no_path_reaches_a_file(tmp_path: Path) -> None:
                 f"{verb} {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: {key}\r\n\r\n" for verb, path in asked
             ]
             lines[-1] = lines[-1].replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n")
-            got = heard(shop.port, ["".join(lines).encode()], quiet=5)
+            got = heard(shop.port, ["".join(lines).encode()])
             for (method, path), reply in zip(asked, got.replies, strict=True):
                 # What is behind the question mark is no part of the path: then it is the page itself that is asked for.
                 assert reply.status in (404, 405) or "?" in path, (method, path, reply.status)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from flyball.adapters.embedded.clock import SystemClock
+from flyball.checks.clock import Wound
 from flyball.serve import auth
 from flyball.serve.auth import UNKNOWN, Key, Keys
 from flyball.serve.rates import Rate
@@ -29,7 +29,7 @@ FAST = Key(name="fast", sha256=auth.digest("flyball_fast"), scopes=frozenset({"r
 def test_guesses_are_put_off_and_tokens_are_never_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     known = (SLOW, FAST)
-    keys = Keys(lambda: known, SystemClock()).freeing(frozenset())
+    keys = Keys(lambda: known, Wound()).freeing(frozenset())  # no time passes, so no guess is forgiven meanwhile
     said = b""
     with live(tmp_path, keys=keys) as shop, kept(shop) as connection:
 

@@ -5,14 +5,13 @@ that is posted. Each is refused with a 4xx in bounded words, in bounded time, an
 from __future__ import annotations
 
 import json
+from time import process_time
 
 import pytest
 
-from flyball.adapters.embedded.clock import SystemClock
 from tests.attacks.hostile import BODY, bearer, table
 from tests.live import Live
 
-CLOCK = SystemClock()
 DEEP = 100_000
 LONG = 900_000
 
@@ -70,7 +69,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("body", HOSTILE)
 def test_a_hostile_body_is_refused_wherever_it_is_sent(shop: Live, body: str) -> None:
-    begun = CLOCK.monotonic()
+    begun = process_time()  # of the server too, which is a thread of this process
     for path, way in table(shop.server).items():
         if way.methods != ("POST",) or way.scope == "ingest":
             continue
@@ -78,7 +77,7 @@ def test_a_hostile_body_is_refused_wherever_it_is_sent(shop: Live, body: str) ->
         assert reply.status in (413, 422), (path, reply.status, reply.body[:200])
         assert len(reply.body) < 4000 and b"Traceback" not in reply.body, path
         reply.body.decode()
-    assert CLOCK.monotonic() - begun < 5
+    assert process_time() - begun < 5
 
 
 def test_what_is_pushed_is_kept_as_text_or_refused(shop: Live) -> None:

@@ -11,6 +11,7 @@ from tests.live import Live
 
 SECRET = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer flyball_read\r\n\r\n"
 """A request within a request: if it is answered, it was smuggled."""
+PATIENCE = 1.0
 IN_CHUNKS = ASK + b"Transfer-Encoding: chunked\r\n\r\n"
 
 BROKEN = {
@@ -120,7 +121,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("attack", BROKEN)
 def test_what_can_be_read_in_two_ways_is_read_in_none(shop: Live, attack: str) -> None:
-    got = heard(shop.port, [BROKEN[attack]], quiet=2)
+    got = heard(shop.port, [BROKEN[attack]])
     assert got.closed
     (reply,) = got.replies
     assert 400 <= reply.status < 500 and reply.status != 404 and reply.headers["connection"] == "close"
@@ -144,7 +145,12 @@ def test_nothing_is_read_behind_what_ends_a_connection(shop: Live, whole: bytes)
 
 def test_what_stands_in_a_body_is_a_body(shop: Live) -> None:
     for head in (LOOK, ASK, ASK.replace(b"POST", b"DELETE"), LOOK + b"Connection: Upgrade\r\nUpgrade: h2c\r\n"):
-        got = heard(shop.port, [head + b"Content-Length: %d\r\n\r\n" % len(SECRET) + SECRET + LOOK + b"\r\n"])
+        got = heard(
+            shop.port,
+            [head + b"Content-Length: %d\r\n\r\n" % len(SECRET) + SECRET + LOOK + b"\r\n"],
+            quiet=0.25,
+            replies=2,
+        )
         assert (
             len(got.replies) == 2 and b"flyball_answers" not in got.data and got.replies[1].json == {"status": "alive"}
         )

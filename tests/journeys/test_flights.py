@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -165,10 +166,10 @@ def test_features_of_the_outcome_are_refused(leak: object, code: str) -> None:
 
 
 def test_a_plan_of_a_year_takes_less_than_a_second(session: Session, evaluated: evaluate.Evaluated) -> None:
-    """Its work, that is; it hashes the files and fingerprints the code, and reads no row."""
-    before = session.clock.monotonic()
+    """Its work, that is, whoever else has this machine; it hashes the files and fingerprints the code, and reads no row."""
+    before = time.process_time()
     found = plan.plan(session)
-    seconds = session.clock.monotonic() - before
+    seconds = time.process_time() - before
     print(f"plan: {seconds:.3f} s")
     assert found.files == []
     assert seconds < 1

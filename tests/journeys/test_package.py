@@ -170,7 +170,7 @@ def test_a_container_answers_as_home_does_and_its_answers_come_home(
 
 def asked(port: int, server: subprocess.Popen[str]) -> Any:
     """The answer to one question, asked by a name that the cluster knows, once the server is ready; a wrong name gets none."""
-    end = time.monotonic() + 30
+    end = time.monotonic() + 90
     while True:
         asks = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
         try:

@@ -84,7 +84,7 @@ class Up:
             "--port",
             "0",
             "--every",
-            "0.1",
+            "0.3",
             "--json",
             *options,
         ]
@@ -225,6 +225,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
         assert cli.call(["new", "corner_shop"]) == 0
         app = folder / "corner_shop" / "app.py"
         edit(app, "    gates=[", RELEASE)
+        edit(app, "trials=5", "trials=1")
         edit(app, "    return LGBMClassifier(", HUNGRY)
         edit(app, "import dataframely as dy\n", "import dataframely as dy\nimport numpy as np\n")
         receiver = Receiver()

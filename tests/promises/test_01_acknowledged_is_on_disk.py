@@ -120,8 +120,9 @@ def left_in(place: Path) -> Left:
 
 def test_a_killed_server_has_recorded_what_it_acknowledged(tmp_path: Path) -> None:
     chance = random.Random(1788)
-    total = 0
-    for round_ in range(8):
+    total = round_ = 0
+    while round_ < 8 or total <= 1_000:
+        assert round_ < 80
         place = tmp_path / str(round_)
         acknowledged, handed_out = killed(place, "acknowledged", chance.uniform(0.02, 0.35))
         left = left_in(place)
@@ -130,21 +131,20 @@ def test_a_killed_server_has_recorded_what_it_acknowledged(tmp_path: Path) -> No
         assert 0 < left.unknown <= 512
         at = SqliteJournal(place, SystemClock())
         assert all(at.find(each) is not None for each in sorted(acknowledged)[-20:])
-        total += len(acknowledged)
-    assert total > 1_000
+        total, round_ = total + len(acknowledged), round_ + 1
 
 
 def test_the_kill_has_teeth(tmp_path: Path) -> None:
     """An answer that leaves before its commit is lost by it; and then it is counted."""
-    lost = 0
-    for round_ in range(3):
+    lost = round_ = 0
+    while round_ < 3 or not lost:  # on a slow machine it may come when nothing was new
+        assert round_ < 30
         place = tmp_path / str(round_)
-        answered, handed_out = killed(place, "interval", 0.25 + 0.03 * round_)
+        answered, handed_out = killed(place, "interval", 0.25 + 0.03 * (round_ % 4))
         left = left_in(place)
-        lost += len(answered - left.ids)
+        lost, round_ = lost + len(answered - left.ids), round_ + 1
         assert len(answered - left.ids) <= left.unknown <= 512
         assert handed_out <= left.spoken_for
-    assert lost > 0
 
 
 class PowerCutError(apsw.IOError):

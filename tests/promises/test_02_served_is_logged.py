@@ -16,7 +16,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -30,6 +30,7 @@ from flyball.adapters.embedded.journal import SqliteJournal
 from flyball.serve.journal import Settings
 from tests.live import ROW, live
 
+CLOCK = SystemClock()
 ROOT = Path(__file__).parents[2]
 BLOCK = 256
 SERVER = f"""
@@ -92,11 +93,19 @@ class Callers:
                 book.refused += rows
         connection.close()
 
+    def until(self, enough: Callable[[list[Book]], bool]) -> None:
+        """Let them ask until what they heard is enough, however slow the machine."""
+        end = CLOCK.monotonic() + 60
+        while not enough(self.books):
+            assert CLOCK.monotonic() < end, self.books
+            CLOCK.sleep(0.02)
+
     def finish(self) -> Book:
         """All books as one."""
         self._stop.set()
         for thread in self._threads:
-            thread.join(30)
+            thread.join(60)
+            assert not thread.is_alive()
         whole = Book()
         for book in self.books:
             whole.given += book.given
@@ -129,15 +138,21 @@ def left(place: Path) -> Left:
     )
 
 
+def given(books: Sequence[Book]) -> bool:
+    """Whether they were told enough for anything that goes wrong to have gone wrong."""
+    return sum(len(book.given) for book in books) > 100
+
+
 def served(place: Path, durability: str, seconds: float, how: signal.Signals | None) -> Book:
-    """Ask a server of its own process for so long, then end it: with a signal, or in order."""
+    """Ask a server of its own process for so long, then end it: with a signal, or in order and not before it told much."""
     command = [sys.executable, "-c", SERVER, str(place), durability]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT) as server:
         assert server.stdin is not None
         assert server.stdout is not None
         callers = Callers(int(server.stdout.readline()))
-        threading.Event().wait(seconds)
+        CLOCK.sleep(seconds)
         if how is None:
+            callers.until(given)
             book = callers.finish()
             server.stdin.write(b"\n")
             server.stdin.flush()
@@ -151,9 +166,9 @@ def served(place: Path, durability: str, seconds: float, how: signal.Signals | N
 
 @pytest.mark.parametrize("durability", ["acknowledged", "interval"])
 def test_of_a_server_that_stops_in_order_every_answer_is_logged(tmp_path: Path, durability: str) -> None:
-    book = served(tmp_path, durability, 0.7, None)
+    book = served(tmp_path, durability, 0.5, None)
     found = left(tmp_path)
-    assert book.unheard == 0 and len(book.given) > 50
+    assert book.unheard == 0
     assert set(book.given) <= found.ids
     # A disk that is too slow for these callers turns rows away (`journal-full`), and what was recorded of their list with them.
     assert book.withheld <= book.refused
@@ -174,16 +189,16 @@ def test_of_a_killed_server_what_was_acknowledged_is_logged_and_the_rest_is_boun
 
 
 def test_of_a_killed_server_that_did_not_wait_what_is_lost_is_bounded_and_told(tmp_path: Path) -> None:
-    lost = 0
-    for round_ in range(3):
+    lost, round_ = 0, 0
+    while round_ < 3 or not lost:  # the kill has teeth; on a slow machine it may come when nothing was new
+        assert round_ < 30
         place = tmp_path / str(round_)
         place.mkdir()
-        book = served(place, "interval", 0.35 + 0.03 * round_, signal.SIGKILL)
+        book = served(place, "interval", 0.35 + 0.03 * (round_ % 4), signal.SIGKILL)
         found = left(place)
         missing = len(set(book.given) - found.ids)
         assert missing <= found.unknown <= BLOCK
-        lost += missing
-    assert lost > 0, "the kill has teeth"
+        lost, round_ = lost + missing, round_ + 1
 
 
 def moody(path: str) -> journal_segment.Connection:
@@ -208,7 +223,7 @@ def test_what_left_though_the_disk_failed_is_counted(tmp_path: Path) -> None:
     with live(tmp_path, connect=moody, settings=settings) as shop, contextlib.ExitStack() as undo:
         callers = Callers(shop.port)
         undo.callback(callers.finish)
-        threading.Event().wait(0.6)
+        callers.until(given)
         book = callers.finish()
     found = left(tmp_path)
     assert (book.unheard, book.refused, found.refused, found.unknown) == (0, 0, 0, 0)
@@ -222,7 +237,7 @@ def test_what_a_failing_disk_turned_away_is_counted_by_all_alike(tmp_path: Path)
     with live(tmp_path, connect=moody, settings=settings) as shop, contextlib.ExitStack() as undo:
         callers = Callers(shop.port)
         undo.callback(callers.finish)
-        threading.Event().wait(0.8)
+        callers.until(lambda books: given(books) and any(book.refused for book in books))
         book = callers.finish()
         answered, withheld = shop.counted("flyball_answers_total"), shop.counted("flyball_withheld_total")
         assert shop.counted("flyball_waiting") == 0

@@ -222,7 +222,7 @@ class Served:
         self.port = int(json.loads(said)["address"].rpartition(":")[2])
 
     def send(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
-        with closing(HTTPConnection("127.0.0.1", self.port, timeout=20)) as connection:
+        with closing(HTTPConnection("127.0.0.1", self.port, timeout=60)) as connection:
             headers["Content-Type"] = "application/json"
             connection.request(method, path, json.dumps(body) if body is not None else None, headers)
             got = connection.getresponse()
@@ -230,7 +230,7 @@ class Served:
 
     def until(self, says: Callable[[Any], bool]) -> Any:
         """What it says of itself, once it says so."""
-        for _ in range(400):
+        for _ in range(2400):
             status, said = self.send("GET", "/readyz")
             assert status == 200
             if says(said):
@@ -277,7 +277,7 @@ def test_a_server_answers_on_while_the_history_comes_and_goes(project: Path, hom
         again = away(home)
         served.until(lambda said: "is not there" in said["catalog"])
         before = len(told)
-        for _ in range(1000):
+        for _ in range(6000):
             if len(told) > before + 20 or failures:
                 break
             stop.wait(0.01)

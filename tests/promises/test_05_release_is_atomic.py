@@ -86,7 +86,9 @@ def lived(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
 
     reader = threading.Thread(target=read)
     reader.start()
-    for round_ in range(12):
+    for round_ in range(120):
+        if round_ >= 12 and rollout.now(log, *MODEL).epoch > 50:
+            break
         command = [sys.executable, "-c", BUSY, str(place), str(round_)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) as busy:
             assert busy.stdout is not None and busy.stdout.readline() == b"ready\n"

@@ -47,6 +47,7 @@ def found() -> Errors:
 
 def test_the_checker_finds_what_is_announced_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("MYPY_CONFIG_FILE_DIR", str(ROOT))  # as mypy itself does, and leaves it there
     errors = found()
     accepts, refuses = [], []
     for program, announced in expected().items():

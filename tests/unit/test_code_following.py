@@ -309,9 +309,9 @@ def test_following_twenty_functions_is_fast(project: Project) -> None:
     fingerprint.of(module.f)
     spans = []
     for _ in range(5):
-        start = time.perf_counter()
+        start = time.thread_time()  # its own work: another may have this core for a while
         fingerprint.of(module.f)
-        spans.append(time.perf_counter() - start)
+        spans.append(time.thread_time() - start)
     assert min(spans) < 0.02
 
 

@@ -18,6 +18,7 @@ from flyball._kernel.errors import DeclarationError
 from flyball.adapters.memory.online import MemoryOnline
 from flyball.cycle import features as told
 from flyball.cycle import tested
+from flyball.data import profile
 from flyball.learn import model as models
 from flyball.learn import reference as references
 from flyball.learn.encoding import encode
@@ -168,6 +169,5 @@ def test_drift_watches_how_long_a_text_is_and_keeps_nothing_of_it() -> None:
     live.answered([entry("early", "y" * 7)])  # before the reference is known
     live.refer("a-1", known)
     live.answered([entry("late", "z" * 39), entry("none", None)])
-    found = live.profile("a-1", "body", NOON, NOON + days(1))
-    assert found is not None
-    assert (found.low, found.high, found.n, found.missing) == (7.0, 39.0, 3, 1)
+    _, seen = live.hourly("a-1", column, NOON, NOON + days(1))
+    assert tuple(seen.sum(axis=0)) == profile.profile(pl.Series([7.0, 39.0, None]), column.edges).counts

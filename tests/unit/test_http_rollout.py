@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import select
 import sqlite3
 import statistics
 import threading
@@ -50,7 +51,7 @@ def rows(many: int) -> list[dict[str, Any]]:
 
 
 def until(condition: Any) -> None:
-    end = time.monotonic() + 30
+    end = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < end, "it never came true"
         time.sleep(0.01)
@@ -98,7 +99,7 @@ def test_shadows_are_bounded_and_what_does_not_fit_is_counted(tmp_path: Path) ->
 
         def record(self, answers: Sequence[Answer], done: Done | None = None) -> int:
             if any(answer.role == "shadow" for answer in answers):
-                assert goes.wait(30)
+                assert goes.wait(60)
             return self._real.record(answers, done)
 
         def standing(self) -> Standing:
@@ -119,25 +120,35 @@ def test_shadows_are_bounded_and_what_does_not_fit_is_counted(tmp_path: Path) ->
 
 
 def test_an_answer_waits_for_one_shadow_at_most(tmp_path: Path) -> None:
-    """Of three hundred shadows of 40 ms (twelve seconds of work), whatever turns of the loop its way takes."""
+    """Of three hundred, each of which takes until it is let go: counted in shadows, so that no slow machine tells otherwise."""
+    goes, lasts = threading.Semaphore(0), 0.04
 
     def slowly(values: Any) -> Any:
-        time.sleep(0.04)
+        assert goes.acquire(timeout=60)
         return NEW.encode(values)
 
     routed = Routed(1, OLD, replace(NEW, encode=slowly), 0.0, slow=60.0)
     with live(tmp_path, {"orders": routed}) as shop:
-        assert shop.ask(rows(300)).status == 200
-        taken = []
-        with closing(http.client.HTTPConnection("127.0.0.1", shop.port, timeout=20)) as connection:
-            for _ in range(15):
-                began = time.monotonic()
-                connection.request("POST", "/predict", json.dumps(ROW), {"Content-Type": "application/json"})
-                assert connection.getresponse().read()
-                taken.append(time.monotonic() - began)
-        assert statistics.median(taken) < 2.5 * 0.04
-        assert len(shop.server._shadows) > 100, "it had not been drained"
-        shop.on_loop(shop.server._shadows._queue.clear)
+        try:
+            assert shop.ask(rows(300)).status == 200
+            waited = []
+            with closing(http.client.HTTPConnection("127.0.0.1", shop.port, timeout=20)) as connection:
+                for _ in range(15):
+                    connection.request("POST", "/predict", json.dumps(ROW), {"Content-Type": "application/json"})
+                    time.sleep(lasts)
+                    goes.release()
+                    # Its own way may take longer than a shadow on a bad day; then it waits for another.
+                    for let_go in range(1, 6):  # noqa: B007
+                        if select.select([connection.sock], [], [], 10 * lasts)[0]:
+                            break
+                        goes.release()
+                    assert connection.getresponse().read()
+                    waited.append(let_go)
+            assert statistics.median(waited) == 1
+            assert len(shop.server._shadows) > 100, "it had not been drained"
+        finally:
+            goes.release(1000)
+            shop.on_loop(shop.server._shadows._queue.clear)
 
 
 class Keeping:
@@ -221,7 +232,7 @@ def test_reading_beyond_what_can_wait_is_turned_away_and_nobody_elses_trouble(
     goes = threading.Event()
 
     def find(_: Any, __: str) -> None:
-        assert goes.wait(30)
+        assert goes.wait(60)
 
     monkeypatch.setattr(SqliteJournal, "find", find)
     with live(tmp_path) as shop, ThreadPoolExecutor(aside.MOST + 6) as pool:

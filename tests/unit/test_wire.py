@@ -39,7 +39,7 @@ def test_what_comes_behind_the_last_request_is_not_answered(shop: Live) -> None:
     before = sum(1 for _ in shop.journal.read())
     last = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     behind = LINE + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY
-    with closing(socket.create_connection(("127.0.0.1", shop.port), timeout=5)) as connection:
+    with closing(socket.create_connection(("127.0.0.1", shop.port), timeout=30)) as connection:
         connection.sendall(last + behind)
         got = everything(connection)
     assert got.count(b"HTTP/1.1 ") == 1
@@ -48,7 +48,7 @@ def test_what_comes_behind_the_last_request_is_not_answered(shop: Live) -> None:
 
 
 def test_head_behind_an_empty_line_has_no_body_either(shop: Live) -> None:
-    with closing(socket.create_connection(("127.0.0.1", shop.port), timeout=5)) as connection:
+    with closing(socket.create_connection(("127.0.0.1", shop.port), timeout=30)) as connection:
         connection.sendall(b"\r\nHEAD /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         assert everything(connection).endswith(b"\r\n\r\n")
 
@@ -61,7 +61,7 @@ def test_what_is_not_whole_is_bounded_over_all_connections(shop: Live, framed: b
     wire = shop.wire
     with ExitStack() as held:
         one, other = (
-            held.enter_context(closing(socket.create_connection(("127.0.0.1", shop.port), timeout=5))) for _ in "12"
+            held.enter_context(closing(socket.create_connection(("127.0.0.1", shop.port), timeout=30))) for _ in "12"
         )
         for each in (one, other):
             each.sendall(LINE + framed + b" " * (LARGE - 1))
