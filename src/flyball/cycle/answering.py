@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 
@@ -27,7 +27,8 @@ from flyball.cycle.session import Session
 from flyball.data import contract
 from flyball.learn import adopted
 from flyball.learn import model as models
-from flyball.learn.export.predictor import Kind, Matrix
+from flyball.learn.export.adopted import Adopted
+from flyball.learn.export.predictor import Kind, Matrix, Predictor
 from flyball.learn.features import lookup
 from flyball.learn.model import Model
 from flyball.learn.task import Answer, Answers, Task
@@ -133,9 +134,17 @@ def plan_of(session: Session, model: Model, version: str, digest: str = "") -> P
         task=task,
         finish=finish,
         seal=seal,
-        batches=pace.batches(predictor, session.clock.monotonic, artifacts.load_probes(session, manifest, pace.ROWS)),
+        batches=_batches(session, manifest, predictor),
         encode_rows=encode_rows,
     )
+
+
+def _batches(session: Session, manifest: Manifest, predictor: Predictor) -> int:
+    clock, asked = session.clock.monotonic, cast("object", predictor)
+    if not isinstance(asked, Adopted):
+        return pace.batches(predictor, clock)
+    probes = artifacts.load_probes(session, manifest, pace.ROWS) if asked.rowwise else None
+    return NEVER if probes is None else pace.batches(predictor, clock, probes)
 
 
 def task_of(session: Session, model: Model, manifest: Manifest) -> Task:

@@ -152,7 +152,10 @@ _CODES = (0.0, 1.0, 2.0)
 
 
 Run = Callable[[Sequence[npt.NDArray[Any]]], npt.NDArray[Any]]
-"""Asks the library: arrays, one for each input, to whatever it answers."""
+"""Asks the library: arrays, one for each input, to whatever it answers. Its `rowwise` says whether it is known to compute each
+row by itself: trees, and what is done to single cells. Products of matrices are summed in an order that depends on how many
+rows there are, and some differ in one row of a hundred alone: no trial tells them for sure.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +164,7 @@ class Adopted:
 
     form: Form
     run: Run
+    rowwise: bool = False
 
     @property
     def name(self) -> Kind:
@@ -278,7 +282,8 @@ def load(form: Form, data: bytes) -> Adopted:
     Raises:
         StateError: `hostile-model`.
     """
-    return Adopted(form, home(form.kind).load(data, form))
+    run = home(form.kind).load(data, form)
+    return Adopted(form, run, run.rowwise)
 
 
 def stored(artifacts: Mapping[str, str], get: Callable[[str], bytes]) -> Adopted | None:

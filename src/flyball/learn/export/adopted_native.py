@@ -59,7 +59,8 @@ def load(data: bytes, form: Form) -> adopted.Run:
     Raises:
         StateError: `hostile-model`.
     """
-    return Fitted(_built(skops_zip.rebuilt(data)), form)
+    fitted = _built(skops_zip.rebuilt(data))
+    return Fitted(fitted, form, _rowwise(fitted))
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,7 @@ class Fitted:
 
     fitted: Any
     form: Form
+    rowwise: bool
 
     def __call__(self, arrays: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
         """The probabilities of a classifier, the numbers of a regressor.
@@ -109,6 +111,26 @@ def _built(data: bytes) -> Any:
         return skops.io.loads(data, trusted=sorted(skops_zip.ALLOWED))
     except (*native.FAILURES, UnsupportedTypeException, UntrustedTypesFoundException) as error:
         raise skops_zip.refused(f"it cannot be built: {error}") from error
+
+
+ROWWISE = frozenset(
+    {
+        *("Pipeline", "ColumnTransformer", "FeatureUnion", "SimpleImputer", "MissingIndicator"),
+        *("StandardScaler", "MinMaxScaler", "MaxAbsScaler", "RobustScaler", "Binarizer", "KBinsDiscretizer"),
+        *("OneHotEncoder", "OrdinalEncoder", "DummyClassifier", "DummyRegressor"),
+        *("DecisionTreeClassifier", "DecisionTreeRegressor", "ExtraTreeClassifier", "ExtraTreeRegressor"),
+        *("RandomForestClassifier", "RandomForestRegressor", "ExtraTreesClassifier", "ExtraTreesRegressor"),
+        *("HistGradientBoostingClassifier", "HistGradientBoostingRegressor"),
+    }
+)
+"""What does something to single cells, or asks trees one after the other; see `adopted.Run`."""
+
+
+def _rowwise(fitted: Any) -> bool:
+    settings = fitted.get_params(deep=True)
+    parts = [fitted, *(each for each in settings.values() if hasattr(each, "get_params"))]
+    alone = all(value in (None, 1) for name, value in settings.items() if name.rpartition("__")[2] == "n_jobs")
+    return alone and all(type(each).__name__ in ROWWISE for each in parts)
 
 
 def _task(fitted: Any) -> Task:

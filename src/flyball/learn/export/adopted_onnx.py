@@ -64,7 +64,25 @@ def load(data: bytes, form: Form) -> adopted.Run:
         model = safe(data)
     except DeclarationError as error:
         raise adopted.refused(error.why) from error
-    return Session(graph.session(model.SerializeToString(deterministic=True), adopted.refused), form)
+    rowwise = all(node.op_type in ROWWISE for node in model.graph.node)
+    return Session(graph.session(model.SerializeToString(deterministic=True), adopted.refused), form, rowwise)
+
+
+ROWWISE = frozenset(
+    {
+        *(
+            "TreeEnsemble",
+            "TreeEnsembleClassifier",
+            "TreeEnsembleRegressor",
+            "ZipMap",
+            "ArrayFeatureExtractor",
+            "Gather",
+        ),
+        *("Cast", "Identity", "Concat", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Slice"),
+        *("Scaler", "Imputer", "OneHotEncoder", "LabelEncoder", "Add", "Sub", "Mul", "Div"),
+    }
+)
+"""Operators that do something to single cells, or ask trees; see `adopted.Run`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +91,7 @@ class Session:
 
     session: Any
     form: Form
+    rowwise: bool
 
     def __call__(self, arrays: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
         """The tensor that answers.
