@@ -75,21 +75,6 @@ class TestMemoryJournal(ErasingSuite):
         return Images()
 
 
-@pytest.fixture
-def clock() -> Wound:
-    return Wound()
-
-
-@pytest.fixture
-def disk() -> Disk:
-    return Disk()
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Path:
-    return tmp_path / "journal"
-
-
 BULK = {"inputs": {"x": "x" * 20_000}}
 
 

@@ -69,11 +69,6 @@ class TestArchivedJournal(ErasingSuite):
         return EagerFolders(tmp_path)
 
 
-@pytest.fixture
-def clock() -> Wound:
-    return Wound()
-
-
 def a_year(place: Path, clock: Wound, segments: int = 4, answers: int = 3) -> SqliteJournal:
     """A journal of so many processes that are over, a day after another, with so many answers each."""
     at = SqliteJournal(place, clock, SETTINGS)

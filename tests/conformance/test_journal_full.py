@@ -28,21 +28,6 @@ from tests.disks import Disk
 UNLOGGED = replace(SETTINGS, when_full="unlogged", patience=timedelta(0))
 
 
-@pytest.fixture
-def clock() -> Wound:
-    return Wound()
-
-
-@pytest.fixture
-def disk() -> Disk:
-    return Disk()
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Path:
-    return tmp_path / "journal"
-
-
 def bulk(clock: Wound) -> journal.Answer:
     return answer(clock, inputs={"x": "x" * 20_000})
 

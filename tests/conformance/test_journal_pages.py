@@ -37,16 +37,6 @@ PRAGMA journal_mode=WAL;
 """A segment as it was until format 2."""
 
 
-@pytest.fixture
-def clock() -> Wound:
-    return Wound()
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Path:
-    return tmp_path / "journal"
-
-
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[sqlite3.Connection]:
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
