@@ -81,13 +81,15 @@ def test_what_its_sample_holds_decides_whether_questions_are_answered_together(s
     session = projects.opened(shop[0])
     (name,) = version.versions(session.facts, "leaving", "leaving")
     manifest = artifacts.load_manifest(session, name.version)
-    found = artifacts.load_probes(session, manifest, 64)
+    form = artifacts.load_form(session, manifest)
+    assert form is not None
+    found = artifacts.load_probes(session, manifest, form, 64)
     assert found is not None and set(found[:, 0]) == {"free", "pro"} and 20 < np.median(found[:, 1].astype(float)) < 60
     (gone,) = (digest for name, digest in manifest.artifacts.items() if name == "reference.json")
     without = replace(session, blobs=MemoryBlobs())
     for digest in set(manifest.artifacts.values()) - {gone}:
         without.blobs.put(session.blobs.get(digest))
-    assert artifacts.load_probes(without, manifest, 64) is None, "texts that nobody knows prove nothing"
+    assert artifacts.load_probes(without, manifest, form, 64) is None, "texts that nobody knows prove nothing"
 
 
 def test_it_answers_as_by_itself_records_and_tells_why(shop: tuple[Path, bytes]) -> None:

@@ -143,7 +143,7 @@ def _batches(session: Session, manifest: Manifest, predictor: Predictor) -> int:
     clock, asked = session.clock.monotonic, cast("object", predictor)
     if not isinstance(asked, Adopted):
         return pace.batches(predictor, clock)
-    probes = artifacts.load_probes(session, manifest, pace.ROWS) if asked.rowwise else None
+    probes = artifacts.load_probes(session, manifest, asked.form, pace.ROWS) if asked.rowwise else None
     return NEVER if probes is None else pace.batches(predictor, clock, probes)
 
 

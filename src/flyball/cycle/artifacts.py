@@ -97,14 +97,11 @@ def load_row(session: Session, manifest: Manifest) -> tuple[EncodeRow, EncodeRow
     return encode.compile_row(encoder), encode.compile_rows(encoder)
 
 
-def load_probes(session: Session, manifest: Manifest, rows: int) -> Cells | None:
-    """Made-up rows for the predictor of a version that reads no float32; None of one that does, or where nobody knows any.
+def load_probes(session: Session, manifest: Manifest, form: Form, rows: int) -> Cells | None:
+    """Made-up rows for an adopted version; None where nobody knows any.
 
     What its columns hold is what the reference tells: categories that many rows of the sample share, and quantiles.
     """
-    form = load_form(session, manifest)
-    if form is None:
-        return None
     known = {}
     # An answer does not need what monitors compare with: where it cannot be had, questions are asked alone.
     with contextlib.suppress(FlyballError, KeyError):

@@ -240,13 +240,10 @@ class Batcher:
                 asyncio.get_running_loop().call_later(LOOKS_EVERY, self._look)
 
     def _unrecorded(self, finished: list[Pending], problem: Exception) -> None:
-        full = isinstance(problem, RetryableError)
-        if full and self._clock.monotonic() < self._until:
+        if isinstance(problem, RetryableError) and self._clock.monotonic() < self._until:
             self._held += finished
-        elif (full or isinstance(problem, DataError)) and len(
-            finished
-        ) > 1:  # the others may have room, or be recordable
-            for each in finished:
+        elif isinstance(problem, (DataError, RetryableError)) and len(finished) > 1:
+            for each in finished:  # the others may be recordable, or have room
                 self._record([each])
         else:
             for each in finished:

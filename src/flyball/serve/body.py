@@ -82,7 +82,7 @@ def pack(answer: Answer) -> Packed:
             raise TypeError("a decision is true, false or a name")
         # An item is a list of these fields alone, whatever an Entry or another kind of Answer adds to them.
         plain = type(answer) is Answer and type(output) is float and type(within) is bool and not answer.outputs
-        if (type(answer.inputs) is not dict and not _named(type(answer.inputs))) or not _named(type(answer.features)):
+        if not (_named(type(answer.inputs)) and _named(type(answer.features))):
             raise TypeError("inputs and features are told by their names")
         item = _encoder.encode(answer if plain else _plain(answer))
     except (TypeError, ValueError, OverflowError, struct.error) as error:

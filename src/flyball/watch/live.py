@@ -149,8 +149,7 @@ class Live:
 
     def settled(self, posted: Iterable[Posted], now: datetime | None = None) -> None:
         """Fold outcomes; a repeat is harmless. `now` as in `answered`."""
-        new = [p for p in posted if self.model in ("", p.model) or not p.model]
-        if not new:
+        if not (new := self._own(posted)):
             return
         self._seen((micros(p.received) for p in new), now)
         told = _told(new)
@@ -162,8 +161,11 @@ class Live:
 
     def tell(self, posted: Iterable[Posted]) -> None:
         """Let the A/B test alone know outcomes, which are folded later."""
-        if self.arms is not None and (new := [p for p in posted if self.model in ("", p.model) or not p.model]):
+        if self.arms is not None and (new := self._own(posted)):
             self.arms.settled(_told(new))
+
+    def _own(self, posted: Iterable[Posted]) -> list[Posted]:
+        return [p for p in posted if self.model in ("", p.model) or not p.model]
 
     def compare(self, arms: Arms) -> None:
         """From now on an A/B test sees what comes, and now what lies here."""

@@ -19,6 +19,7 @@ from flyball.data.contract import Contract
 from flyball.data.drafts import draft, infer
 from flyball.learn.export import adopted_look
 from flyball.learn.export.adopted_look import Look
+from flyball.learn.features.closures import term
 
 ROWS = 10_000
 """Rows of a sample that are kept beside the app, evenly spaced."""
@@ -232,11 +233,10 @@ def _limits(least: float, greatest: float, type_: str) -> list[str]:
     elif greatest <= 0:
         high = min(high, type(high)(0))
     low, high = infer.outward(low, high)
-    if (bits := re.search(r"[0-9]+$", type_)) and "Float" not in type_:  # no contract has limits beyond its type's
-        least, greatest = (0, 2 ** int(bits[0])) if "U" in type_ else (-(1 << int(bits[0]) - 1), 1 << int(bits[0]) - 1)
-        low, high = max(low, least), min(high, greatest - 1)
-    held = all(abs(limit) < _EXACT for limit in (low, high))
-    return [f"min={low:_}", f"max={high:_}"] if held else []
+    if (held := term.RANGES.get(type_.removeprefix("dy."))) is not None:  # no contract has limits beyond its type's
+        low, high = max(low, held[0]), min(high, held[1])
+    exact = all(abs(limit) < _EXACT for limit in (low, high))
+    return [f"min={low:_}", f"max={high:_}"] if exact else []
 
 
 _EXACT = 2.0**53

@@ -70,15 +70,9 @@ def load(data: bytes, form: Form) -> adopted.Run:
 
 ROWWISE = frozenset(
     {
-        *(
-            "TreeEnsemble",
-            "TreeEnsembleClassifier",
-            "TreeEnsembleRegressor",
-            "ZipMap",
-            "ArrayFeatureExtractor",
-            "Gather",
-        ),
+        *("TreeEnsemble", "TreeEnsembleClassifier", "TreeEnsembleRegressor"),
         *("Cast", "Identity", "Concat", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Slice"),
+        *("Gather", "ArrayFeatureExtractor", "ZipMap"),
         *("Scaler", "Imputer", "OneHotEncoder", "LabelEncoder", "Add", "Sub", "Mul", "Div"),
     }
 )
